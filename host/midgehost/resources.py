@@ -1,0 +1,19 @@
+"""Where midge's own data lies: device modules and board files, in a checkout or in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+
+
+def firmware_dir() -> Path:
+    """The folder that holds the device package `midge/`."""
+    packed = _HERE / "_firmware"
+    return packed if packed.is_dir() else _HERE.parents[1] / "firmware"
+
+
+def boards_dir() -> Path:
+    """The folder of board files, one TOML a board."""
+    packed = _HERE / "_boards"
+    return packed if packed.is_dir() else _HERE.parents[1] / "boards"

@@ -1,0 +1,25 @@
+"""What every test shares: where the data of the project's shared folder lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The shared data folder (real models, golden vectors, recordings); tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("MIDGE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("the shared data folder is absent: put it at ../shared/data or point MIDGE_DATA at it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models_dir(data_dir: Path) -> Path:
+    """The shared models with their golden vectors."""
+    return data_dir / "models"
