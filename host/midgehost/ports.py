@@ -6,7 +6,7 @@ opener here (the CLI and the bench do so for virtual boards), so nothing below t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +33,7 @@ def register(kind: str, opener: Opener) -> None:
 
 
 @contextmanager
-def open_port(port: str, **options: Any) -> Iterator[Device]:
+def open_port(port: str, **options: Any) -> Generator[Device]:
     """Resolves a port string to a device, and closes it afterwards. Raises NotFound, Ambiguous."""
     kind, _, argument = port.partition(":")
     if kind in _openers:

@@ -1,4 +1,4 @@
-"""The command line: a table of commands, lazily imported, and one place that turns an error into its line and exit code.
+"""The command line: a table of commands, lazily imported, and one place that turns errors into lines and exit codes.
 
 Exit codes: 0 fine · 1 the answer is no (a mismatch, a failed self-test) · 2 refused (bad input, missing board: the line
 says what to do) · 130 Ctrl-C.
@@ -61,7 +61,7 @@ def root() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs one command line and returns its exit code. Every MidgeError becomes one line on stderr (or one JSON object)."""
+    """Runs one command line, returns its exit code. A MidgeError becomes one line on stderr (and a JSON object)."""
     try:
         result = typer.main.get_command(app).main(args=list(argv), prog_name="midge", standalone_mode=False)
     except MidgeError as error:
@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _usage_error(error: Exception) -> int:
-    """Typer's own errors (unknown option, missing argument, Ctrl-C at a prompt); anything else is a bug and is raised."""
+    """Typer's own errors (unknown option, missing argument, Ctrl-C at a prompt); anything else is a bug: raised."""
     if type(error).__name__ == "Abort":
         return 130
     show = getattr(error, "show", None)

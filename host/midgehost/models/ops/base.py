@@ -1,0 +1,71 @@
+"""What an operator is to midge: a check, an exact reference, and a lowering to kernel calls. One operator a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from midgehost.models.graph import Node
+from midgehost.models.kernels import Kernel
+
+
+@dataclass(frozen=True)
+class Place:
+    """A byte position in a tensor: the planner turns it into an arena offset."""
+
+    tensor: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call before memory is planned. A plan may cut it into slices of `rows`, see DESIGN.md."""
+
+    kernel: Kernel
+    in0: Place
+    out: Place
+    in1: Place | None = None
+    weights: bytes = b""
+    params: Sequence[int] = ()  # int32 values
+    scratch_bytes: int = 0
+    rows: int = 1
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """The calls that compute an operator.
+
+    `inplace` lists the input positions whose memory output 0 may take over (the kernel reads an element before it
+    writes the one at the same place); `alias` says that output 0 *is* input 0's memory and no call is needed.
+    """
+
+    calls: Sequence[Call] = ()
+    inplace: Sequence[int] = ()
+    alias: bool = False
+
+
+class Op(ABC):
+    """An operator with int8 tensors, equal bit for bit to TensorFlow Lite Micro's reference kernel."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def check(self, node: Node) -> None:
+        """Raises ModelError (naming the operator or tensor, and what to do) unless `lower` can compute this node."""
+
+    @abstractmethod
+    def reference(self, node: Node, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs for these inputs (constants included, in order of `node.inputs`): the exact numpy reference."""
+
+    @abstractmethod
+    def lower(self, node: Node) -> Lowering:
+        """The kernel calls. Called only after `check`."""
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates, padding counted."""
+        return 0
