@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -17,3 +18,8 @@ def boards_dir() -> Path:
     """The folder of board files, one TOML a board."""
     packed = _HERE / "_boards"
     return packed if packed.is_dir() else _HERE.parents[1] / "boards"
+
+
+def cache_dir() -> Path:
+    """Where midge keeps what it can make or fetch again (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "midge"

@@ -1,7 +1,7 @@
 """Transports: one way to run code on a board, move files to and from it, and listen to what runs there.
 
-`SerialTransport` stands on the real mpremote: raw REPL with raw-paste, as docs.micropython.org/en/latest/reference/repl.html
-specifies it. What it adds is a line with a deadline: mpremote waits between characters, so a board that prints for ever
+`SerialTransport` stands on the real mpremote: raw REPL with raw-paste, as the reference of MicroPython's REPL
+describes it. What it adds is a line with a deadline: mpremote waits between characters, so a board that prints for ever
 holds it for ever; here every wait of an operation shares one deadline, and whatever ends it is a MidgeError.
 """
 

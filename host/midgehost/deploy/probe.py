@@ -1,0 +1,89 @@
+"""What a board says of itself: the arch decides which code it gets, the free bytes whether it fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from midgehost.deploy.transport import Transport
+
+# By number, as `sys.implementation._mpy` reports them: py/persistentcode.h of MicroPython.
+_ARCHES = (
+    None,
+    "x86",
+    "x64",
+    "armv6",
+    "armv6m",
+    "armv7m",
+    "armv7em",
+    "armv7emsp",
+    "armv7emdp",
+    "xtensa",
+    "xtensawin",
+    "rv32imc",
+    "rv64imc",
+)
+_NATIVE_ABI = (6, 3)  # what mpy-cross 1.29 writes; bytecode needs only the first number
+
+_PROBE = """
+import sys,os,gc,json,time,binascii
+gc.collect()
+i=sys.implementation
+s=os.statvfs('/')
+try:
+ from machine import unique_id
+ u=binascii.hexlify(unique_id()).decode()
+except (ImportError,AttributeError):
+ u=''
+print(json.dumps([i.name,list(i.version)[:3],getattr(i,'_mpy',0),getattr(i,'_machine',''),sys.platform,u,
+gc.mem_free(),gc.mem_alloc(),time.gmtime(0)[0],s[0],s[0]*s[2],s[0]*s[3]]))
+"""
+
+
+@dataclass(frozen=True)
+class BoardInfo:
+    """A board as it is now. Sizes in bytes."""
+
+    implementation: str  # micropython | circuitpython
+    version: tuple[int, ...]
+    mpy: tuple[int, int]  # version and sub-version of the .mpy files it loads
+    arch: str | None  # for machine code in .mpy files; None: it takes none of ours
+    machine: str
+    platform: str
+    unique_id: str  # hex; empty when the board has none
+    heap_free: int
+    heap_total: int
+    epoch: int  # the year its clock counts from: 1970 or 2000
+    block_bytes: int
+    fs_total: int
+    fs_free: int
+
+    @property
+    def title(self) -> str:
+        """For messages: `rp2, MicroPython 1.26.1, armv6m`."""
+        version = ".".join(map(str, self.version))
+        return f"{self.platform}, {self.implementation} {version}, {self.arch or 'bytecode only'}"
+
+
+def probe(transport: Transport) -> BoardInfo:
+    """Asks the board. Interrupts what runs; raises what `Transport.exec` raises."""
+    answer = json.loads(transport.exec(_PROBE))
+    name, version, mpy, machine, platform, unique_id, free, used, epoch, block, total, fs_free = answer
+    abi = (mpy & 0xFF, mpy >> 8 & 3)
+    number = mpy >> 10 & 0xF
+    arch = _ARCHES[number] if abi == _NATIVE_ABI and number < len(_ARCHES) else None
+    return BoardInfo(
+        implementation=name,
+        version=tuple(version),
+        mpy=abi,
+        arch=arch,
+        machine=machine,
+        platform=platform,
+        unique_id=unique_id,
+        heap_free=free,
+        heap_total=free + used,
+        epoch=epoch,
+        block_bytes=block,
+        fs_total=total,
+        fs_free=fs_free,
+    )
