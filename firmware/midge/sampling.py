@@ -1,0 +1,203 @@
+# Sampling: a timer takes samples into a ring, the program reads them out when it gets to it.
+#
+# `_tick` may run as a hard interrupt, with the heap locked, at up to 1 kHz: it allocates nothing, and no number in it
+# leaves the small ints of a 32-bit board (below 2**30). One side writes, one side reads, each owns one index: no lock.
+
+import time
+from array import array
+
+from micropython import const
+
+_MOST = const(0x3FFFFFFF)  # the largest small int of a 32-bit board: counters go back to 0 after it
+_HALF = const(0x0FFFFFFF)  # statistics are halved when the time they cover passes this
+_SECOND = const(1000000)
+
+
+class Sampler:
+    # driver: `.channels` and `.read_into(ring, offset)`, which puts one int16 count a channel at `offset` of an
+    #     array('h'), without allocating; an exception of it is counted and leaves no sample.
+    # capacity: samples (all channels at one instant) that wait at most. A full ring keeps the old samples and drops
+    #     the new one, counted in `overruns`: what the reader has begun to read never changes under its hands.
+    # timer: a class like machine.Timer; None: the board's; False: none, `poll` takes the samples.
+    #
+    # Counters, all of them back to 0 when they would pass 2**30 - 1: `taken` (stored), `overruns` (ring full), `missed` (ticks that
+    # never came), `errors` (the driver failed; `last_error` keeps the errno, or 0 for another exception).
+
+    def __init__(self, driver, rate_hz, capacity=256, timer=None):
+        self.channels = driver.channels
+        self.taken = self.overruns = self.missed = self.errors = 0
+        self.last_error = None
+        self._read = driver.read_into
+        self._slots = capacity + 1  # one stays free, so that full and empty look different
+        self._ring = array("h", bytes(2 * self._slots * self.channels))
+        self._head = 0  # slot of the next sample to store: _tick's alone
+        self._tail = 0  # slot of the next sample to read: read_into's alone
+        self._timer_class = _board_timer() if timer is None else timer
+        self._timer = None
+        self._callback = self._tick  # bound once: naming a bound method allocates
+        self._running = False
+        self._tick_us = self._period = 0
+        self.set_rate(rate_hz)
+
+    def set_rate(self, rate_hz):
+        # Takes effect at once; samples that wait stay, statistics start afresh.
+        if not 0 < rate_hz <= 1000:
+            raise ValueError("rate_hz must lie above 0 and up to 1000")
+        # ticks_us wraps after 18 minutes on a board: slow sampling is measured in milliseconds.
+        tick_us = 1 if rate_hz >= 1 else 1000
+        self._set_period(int(_SECOND // tick_us / rate_hz + 0.5), tick_us)
+
+    def set_interval(self, ms):
+        # The same by the time between samples, which is what AdaptiveInterval gives.
+        if ms < 1:
+            raise ValueError("the interval must be at least 1 ms")
+        if ms <= 1000:
+            self._set_period(ms * 1000, 1)
+        else:
+            self._set_period(ms, 1000)
+
+    def _set_period(self, ticks, tick_us):
+        if (ticks, tick_us) == (self._period, self._tick_us):
+            return
+        running = self._running
+        self.stop()
+        self._period = ticks
+        self._tick_us = tick_us
+        self._ticks = time.ticks_us if tick_us == 1 else time.ticks_ms
+        self.rate_hz = _SECOND / (ticks * tick_us)
+        self._restart_statistics()
+        if running:
+            self.start()
+
+    def start(self):
+        if self._running:
+            return
+        self._restart_statistics()
+        self._running = True
+        if self._timer_class:
+            self._timer = _start_timer(self._timer_class, self._period * self._tick_us, self._callback)
+        else:
+            self._due = self._ticks()
+
+    def stop(self):
+        self._running = False
+        if self._timer is not None:
+            self._timer.deinit()
+            self._timer = None
+
+    def poll(self):
+        # Without a timer: takes the sample that is due, if one is. Late by whole periods, it takes one sample, not a
+        # burst of equal ones; the rest count as missed.
+        if self._timer is not None or not self._running:
+            return
+        late = time.ticks_diff(self._ticks(), self._due)
+        if late >= 0:
+            self._due = time.ticks_add(self._due, (late // self._period + 1) * self._period)
+            self._tick(None)
+
+    def available(self):
+        waiting = self._head - self._tail
+        return waiting if waiting >= 0 else waiting + self._slots
+
+    def read_into(self, out, n):
+        # Moves up to n samples to the start of `out` (int16, interleaved by channel); how many it moved.
+        n = min(n, self.available())
+        ring, channels, tail = self._ring, self.channels, self._tail
+        at, end = tail * channels, self._slots * channels
+        for i in range(n * channels):
+            out[i] = ring[at]
+            at += 1
+            if at == end:
+                at = 0
+        self._tail = (tail + n) % self._slots
+        return n
+
+    def lag_ms(self):
+        # How long ago the newest sample that was read was taken, in whole milliseconds.
+        age = time.ticks_diff(self._ticks(), self._last) if self._timed else 0
+        return (age + self.available() * self._period) * self._tick_us // 1000
+
+    def stats(self):
+        # Since start or set_rate: the rate of the ticks (None before the second), their mean distance from an even
+        # beat, the longest gap between two of them; and the counters.
+        timed = self._intervals > 0
+        return {
+            "rate_hz": self._intervals * (_SECOND // self._tick_us) / self._span if timed and self._span else None,
+            "jitter_us": self._deviation * self._tick_us // self._intervals if timed else None,
+            "gap_us": self._longest * self._tick_us,
+            "taken": self.taken,
+            "overruns": self.overruns,
+            "missed": self.missed,
+            "errors": self.errors,
+        }
+
+    def _restart_statistics(self):
+        self._timed = False  # whether _last holds the time of a tick
+        self._last = 0
+        self._span = self._intervals = self._deviation = self._longest = 0
+
+    def _tick(self, _):
+        self._measure(self._ticks())
+        head = self._head
+        following = head + 1
+        if following == self._slots:
+            following = 0
+        if following == self._tail:
+            self.overruns = _plus(self.overruns, 1)
+            return
+        try:
+            self._read(self._ring, head * self.channels)
+        except Exception as error:  # whatever a driver does, the timer lives
+            self.last_error = error.errno if isinstance(error, OSError) else 0
+            self.errors = _plus(self.errors, 1)
+            return
+        self._head = following
+        self.taken = _plus(self.taken, 1)
+
+    def _measure(self, now):
+        # Sums of the interval and of its distance from the period; both are halved together with their count long
+        # before they leave the small ints, so they forget slowly instead of overflowing.
+        interval = time.ticks_diff(now, self._last)
+        self._last = now
+        if not self._timed:
+            self._timed = True
+            return
+        period = self._period
+        if interval > self._longest:
+            self._longest = interval
+        if interval > _HALF:
+            interval = _HALF
+        lost = (interval + (period >> 1)) // period - 1
+        if lost > 0:
+            self.missed = _plus(self.missed, lost)
+        self._deviation += interval - period if interval > period else period - interval
+        self._span += interval
+        self._intervals += 1
+        if self._span > _HALF or self._deviation > _HALF:
+            self._span >>= 1
+            self._deviation >>= 1
+            self._intervals >>= 1
+
+
+def _plus(count, more):
+    return count + more if count <= _MOST - more else 0
+
+
+def _board_timer():
+    try:
+        from machine import Timer
+    except ImportError:
+        return False
+    return Timer
+
+
+def _start_timer(timer_class, period_us, callback):
+    # A hard interrupt where the port offers one: garbage collection and long native calls then delay no sample.
+    # rp2 takes id -1 and `hard`; ESP32 knows neither, its timers have numbers.
+    pace = {"freq": _SECOND / period_us} if period_us % 1000 else {"period": period_us // 1000}
+    for identity, options in ((-1, {"hard": True}), (-1, {}), (0, {})):
+        try:
+            return timer_class(identity, mode=timer_class.PERIODIC, callback=callback, **pace, **options)
+        except (TypeError, ValueError) as error:
+            refusal = error
+    raise refusal
