@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from midgehost.models.graph import Node
+from midgehost.models.graph import Node, Tensor
 from midgehost.models.kernels import Kernel
 
 
@@ -23,10 +23,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel call before memory is planned. A plan may cut it into slices of `rows`, see DESIGN.md."""
+    """One kernel call before memory is planned. A plan may cut it into slices of `rows`, see DESIGN.md.
+
+    A kernel that takes a constant operand reads it from `weights`; that operand's place is then None (-1 in the plan).
+    """
 
     kernel: Kernel
-    in0: Place
+    in0: Place | None
     out: Place
     in1: Place | None = None
     weights: bytes = b""
@@ -69,3 +72,17 @@ class Op(ABC):
     def macs(self, node: Node) -> int:
         """Multiply-accumulates, padding counted."""
         return 0
+
+
+def require_int8(node: Node, *tensors: Tensor) -> None:
+    """Raises unless every tensor is int8 with one scale and zero point."""
+    for tensor in tensors:
+        if tensor.dtype != "int8":
+            raise node.unsupported(
+                f"has the {tensor.dtype} tensor {tensor.name!r} where midge computes int8",
+                "Quantise the whole model to int8, inputs and outputs too.",
+            )
+        if tensor.quant is None or tensor.quant.per_channel:
+            raise node.unsupported(
+                f"has the tensor {tensor.name!r} without one scale and zero point", "Quantise activations per tensor."
+            )

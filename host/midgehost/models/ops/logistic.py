@@ -1,0 +1,52 @@
+"""LOGISTIC: gemmlowp's fixed-point logistic; output scale 1/256, zero point -128.
+
+Source: `micro/kernels/logistic_common.cc`, `reference/integer_ops/logistic.h`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from midgehost.models.fixedpoint import logistic
+from midgehost.models.graph import Node, Tensor
+from midgehost.models.ops.table import QUANTISED, TableOp
+from midgehost.models.quant import (
+    INT8_MAX,
+    INT8_MIN,
+    Ints,
+    multiply_by_quantized_multiplier,
+    rounding_divide_by_pot,
+    tflite_round,
+)
+
+INTEGER_BITS = 4
+
+
+def saturating_input(tensor: Tensor) -> tuple[Ints, Ints, Ints]:
+    """(fixed-point input with four integer bits, where it is too low, where it is too high) for -128..127."""
+    fraction, shift = math.frexp(tensor.scale * (1 << (31 - INTEGER_BITS)))
+    mantissa = int(tflite_round(np.float64(fraction * (1 << 31))))
+    radius = math.floor(((1 << INTEGER_BITS) - 1) * (1 << (31 - INTEGER_BITS)) / 2.0**shift)
+    offset = QUANTISED - tensor.zero_point
+    low, high = offset <= -radius, offset >= radius
+    inside = np.where(low | high, 0, offset)
+    return multiply_by_quantized_multiplier(inside, mantissa, shift), low, high
+
+
+class Logistic(TableOp):
+    kind = "LOGISTIC"
+
+    def check(self, node: Node) -> None:
+        super().check(node)
+        if node.output.zero_point != INT8_MIN:
+            raise node.unsupported(
+                f"has the output zero point {node.output.zero_point}",
+                "Quantise its output to scale 1/256, zero point -128.",
+            )
+
+    def function(self, node: Node) -> Ints:
+        x, low, high = saturating_input(node.input(0))
+        value = rounding_divide_by_pot(logistic(x, INTEGER_BITS), 31 - 8) + INT8_MIN
+        return np.where(low, INT8_MIN, np.where(high, INT8_MAX, value))

@@ -1,0 +1,9 @@
+"""RESHAPE: another shape for the same bytes."""
+
+from __future__ import annotations
+
+from midgehost.models.ops.alias import AliasOp
+
+
+class Reshape(AliasOp):
+    kind = "RESHAPE"
