@@ -86,14 +86,14 @@ class DynamicShape(ModelError):
 
 
 class TooBig(ModelError):
-    """The model does not fit the board. Sizes in bytes."""
+    """The model, or one tensor of it (`what`), does not fit the board. Sizes in bytes."""
 
     code = "model.too_big"
 
-    def __init__(self, board: str, needed: int, available: int) -> None:
+    def __init__(self, board: str, needed: int, available: int, what: str = "The model") -> None:
         self.board, self.needed, self.available = board, needed, available
         super().__init__(
-            f"The model needs {needed:,} bytes of heap, {board} has {available:,}.",
+            f"{what} needs {needed:,} bytes of heap, {board} has {available:,}.",
             "Choose a smaller model, or a board with more memory.",
         )
 
@@ -223,13 +223,19 @@ class Rejected(DeployError):
 
 
 class NodeFileError(MidgeError):
-    """The node file is wrong: `where` is the dotted key."""
+    """The node file is wrong: `where` is the dotted key, `line` its 1-based line (0: unknown)."""
 
     code = "node_file"
 
-    def __init__(self, where: str, what: str, do: str) -> None:
-        self.where = where
-        super().__init__(f"{where}: {what}.", do)
+    def __init__(self, where: str, what: str, do: str, file: str = "", line: int = 0) -> None:
+        self.where, self.file, self.line = where, file, line
+        place = ":".join(str(part) for part in (file, line) if part)
+        super().__init__(f"{place}: {where}: {what}." if place else f"{where}: {what}.", do)
+        self._what = what
+
+    def located(self, file: str, line: int) -> NodeFileError:
+        """The same error, with the file and line it is about."""
+        return NodeFileError(self.where, self._what, self.do, file, self.line or line)
 
 
 class LinkError(MidgeError):
