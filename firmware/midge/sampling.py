@@ -20,8 +20,8 @@ class Sampler:
     #     the new one, counted in `overruns`: what the reader has begun to read never changes under its hands.
     # timer: a class like machine.Timer; None: the board's; False: none, `poll` takes the samples.
     #
-    # Counters, all of them back to 0 when they would pass 2**30 - 1: `taken` (stored), `overruns` (ring full), `missed` (ticks that
-    # never came), `errors` (the driver failed; `last_error` keeps the errno, or 0 for another exception).
+    # Counters, all of them back to 0 when they would pass 2**30 - 1: `taken` (stored), `overruns` (ring full), `missed`
+    # (ticks that never came), `errors` (the driver failed; `last_error` keeps the errno, or 0 for another exception).
 
     def __init__(self, driver, rate_hz, capacity=256, timer=None):
         self.channels = driver.channels
