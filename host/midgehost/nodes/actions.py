@@ -1,0 +1,38 @@
+"""Actions: compiled rules and the steps they trigger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from midgehost.errors import NodeFileError
+from midgehost.nodes.rules import compile_rule
+from midgehost.nodes.schema import Action, Node, Step
+from midgehost.nodes.signals import Signals
+
+_LAST_PIN = 54  # ESP32-P4; no supported board numbers its pins higher
+
+
+def compile_action(where: str, action: Action, signals: Signals) -> dict[str, Any]:
+    """An action's part of node.json. Raises NodeFileError."""
+    if not action.do:
+        raise NodeFileError(f"{where}.do", "it is empty", 'Write: do = [{ record = "alert" }]')
+    steps = [_step(f"{where}.do[{i}]", step, signals.node) for i, step in enumerate(action.do)]
+    return {"when": compile_rule(f"{where}.when", action.when, signals.values), "text": action.when, "do": steps}
+
+
+def _step(where: str, step: Step, node: Node) -> dict[str, Any]:
+    kinds = [key for key in ("gpio", "record", "log") if getattr(step, key) is not None]
+    if len(kinds) != 1:
+        raise NodeFileError(where, "it must have exactly one of gpio, record, log", "Split it, or name one.")
+    if step.gpio is None:
+        if step.for_ms is not None:
+            raise NodeFileError(f"{where}.for_ms", "it belongs to gpio", "Remove the key.")
+        return {kinds[0]: getattr(step, kinds[0])}
+    if not 0 <= step.gpio <= _LAST_PIN:
+        raise NodeFileError(f"{where}.gpio", f"{step.gpio} is no pin number", "Use the GPIO's number.")
+    if step.for_ms is not None and step.for_ms <= 0:
+        raise NodeFileError(f"{where}.for_ms", "it must be positive", "Write milliseconds, or leave it out.")
+    for sensor_id, sensor in node.sensor.items():
+        if step.gpio in (sensor.bus.sda, sensor.bus.scl, sensor.bus.adc):
+            raise NodeFileError(f"{where}.gpio", f"pin {step.gpio} is wired to sensor.{sensor_id}", "Use another pin.")
+    return {"gpio": step.gpio, "value": step.value} | ({"for_ms": step.for_ms} if step.for_ms else {})
