@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midgehost.models.fixedpoint import logistic
 from midgehost.models.graph import Node, Tensor
@@ -24,7 +25,7 @@ from midgehost.models.quant import (
 INTEGER_BITS = 4
 
 
-def saturating_input(tensor: Tensor) -> tuple[Ints, Ints, Ints]:
+def saturating_input(tensor: Tensor) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
     """(fixed-point input with four integer bits, where it is too low, where it is too high) for -128..127."""
     fraction, shift = math.frexp(tensor.scale * (1 << (31 - INTEGER_BITS)))
     mantissa = int(tflite_round(np.float64(fraction * (1 << 31))))

@@ -1,4 +1,7 @@
-"""PAD: the output filled with the zero point, then the input copied into its middle. Source: `micro/kernels/pad_common.cc`."""
+"""PAD: the output filled with the zero point, the input copied into its middle.
+
+Source: `micro/kernels/pad_common.cc`.
+"""
 
 from __future__ import annotations
 

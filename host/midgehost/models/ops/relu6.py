@@ -1,4 +1,4 @@
-"""RELU6 as an operator of its own: a clamp in the input's scale, no rescaling. Source: `micro/kernels/activations_common.cc`."""
+"""RELU6 as an operator of its own: a clamp in the input's scale. Source: `micro/kernels/activations_common.cc`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STRIDED_SLICE: a strided copy. Source: `kernels/internal/strided_slice_logic.h`; at most four dimensions, as in TFLM."""
+"""STRIDED_SLICE: a strided copy, of at most four dimensions as in TFLM. Source: `internal/strided_slice_logic.h`."""
 
 from __future__ import annotations
 
