@@ -55,16 +55,6 @@ class Line:
         while not self._buffer and time.monotonic() < self._end:
             self._fill()
 
-    def drain(self, quiet: float) -> None:
-        """Throws away what comes until `quiet` seconds of silence."""
-        heard = time.monotonic()
-        while time.monotonic() - heard < quiet:
-            self._check()
-            self._fill()
-            if self._buffer:
-                heard = time.monotonic()
-                self._buffer.clear()
-
     def forget(self) -> None:
         """Throws away what was read ahead."""
         self._buffer.clear()

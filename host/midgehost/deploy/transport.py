@@ -26,6 +26,7 @@ CHUNK = 3072  # bytes a put or get moves in one exec: 4096 of base64, which a bo
 SMALLEST_CHUNK = 192
 ENTER_TIMEOUT = 10.0  # s, to interrupt what runs and reach the raw REPL
 RESET_TIMEOUT = 15.0  # s, for a board to come back on its port
+_FIRST_TRY = 0.4  # s, for the first try of that
 _VANISH_TIMEOUT = 1.0  # s, in which a board that resets says something, or its USB port vanishes
 
 # What `put`, `get` and `sha256` need on the board; sent once a connection.
@@ -123,6 +124,7 @@ class SerialTransport:
         self._line = open_line(self.path, self.name)
         self._repl: Any = _RawRepl(self._line)
         self._has_agent = False
+        self._questions = 0
 
     def __enter__(self) -> Self:
         return self
@@ -147,19 +149,26 @@ class SerialTransport:
         if self._repl.in_raw_repl:
             return
         doing, end = "entering its raw REPL", time.monotonic() + ENTER_TIMEOUT
-        first = True
+        patience = _FIRST_TRY
         while True:
             try:
-                with self._operation(doing, min(1.5, max(0.1, end - time.monotonic()))):
-                    if not first:
-                        self._line.drain(quiet=0.1)  # banners of the earlier try would be taken for answers
+                with self._operation(doing, min(patience, max(0.1, end - time.monotonic()))):
                     self._repl.enter_raw_repl(soft_reset=False)
+                    self._synchronise()
                 break
             except Timeout:
-                first = False
                 if time.monotonic() >= end:
                     raise Timeout(self.name, doing, ENTER_TIMEOUT) from None
+                patience *= 2  # slow boards (an emulator) need longer than a board that boots is deaf
         self._repl.use_raw_paste = True
+
+    def _synchronise(self) -> None:
+        """Reads up to the answer to a question of our own: banners of earlier tries would be taken for answers."""
+        self._questions += 1
+        word = b"midge-%d" % self._questions
+        self._line.write(b"print('%s')\x04" % word)
+        self._repl.read_until(1, word)
+        self._repl.read_until(1, b"\x04\x04")
 
     @contextlib.contextmanager
     def _operation(self, doing: str, timeout: float | None) -> Generator[None]:

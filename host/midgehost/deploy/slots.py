@@ -1,0 +1,202 @@
+"""A board's file system as midge keeps it: two slots, models shared by both, one file that says which slot runs.
+
+/main.py                        starts the node of the active slot
+/midge/active                   "a" or "b", replaced by a rename, so it is whole at any moment
+/midge/hold                     there for one boot: do not start the node
+/midge/<slot>/lib/midge/*.mpy   the device package         /midge/<slot>/node.json   the compiled node file
+/midge/models/<name>-<sha12>.midge
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable
+
+from midgehost.deploy.transport import Transport
+from midgehost.errors import DeployError, RemoteError
+
+ROOT = "/midge"
+ACTIVE = f"{ROOT}/active"
+HOLD = f"{ROOT}/hold"
+MODELS = f"{ROOT}/models"
+MAIN = "/main.py"
+FOREIGN_MAIN = "/main.py.bak"
+SLOTS = ("a", "b")
+
+_MARK = b"# midge:"  # how our main.py begins
+_HOLD_SECONDS = 300  # a held board starts its node again when it has heard nothing for so long
+_PROMPT_TIMEOUT = 10.0  # s, for a held board to boot to its prompt
+
+_AGENT = """
+import os
+def _midge_ls(p):
+ for e in os.ilistdir(p):
+  q=p+'/'+e[0]
+  if e[1]&0x4000:_midge_ls(q)
+  else:print(os.stat(q)[6],q)
+def _midge_rm(p):
+ try:d=os.stat(p)[0]&0x4000
+ except OSError:return
+ if d:
+  for e in list(os.ilistdir(p)):_midge_rm(p+'/'+e[0])
+  os.rmdir(p)
+ else:os.remove(p)
+def _midge_mv(a,b):
+ try:os.rename(a,b)
+ except OSError:
+  os.remove(b)
+  os.rename(a,b)
+def _midge_cp(a,b):
+ m=memoryview(bytearray(1024))
+ with open(a,'rb') as f,open(b,'wb') as g:
+  while 1:
+   n=f.readinto(m)
+   if not n:break
+   g.write(m[:n])
+"""
+
+
+class ForeignMain(DeployError):
+    """The board has a main.py that is not midge's."""
+
+    code = "deploy.foreign_main"
+
+    def __init__(self, why: str, do: str) -> None:
+        super().__init__(f"The board has a main.py that midge did not write{why}.", do)
+
+
+def model_path(name: str, data: bytes) -> str:
+    """Where a bundle lies: its hash is in its name, so another version never overwrites it."""
+    return f"{MODELS}/{name}-{hashlib.sha256(data).hexdigest()[:12]}.midge"
+
+
+class Slots:
+    """What midge has on a board. Every method raises what `Transport.exec` raises."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._has_agent = False
+
+    def _run(self, code: str, timeout: float = 60.0) -> str:
+        if not self._has_agent:
+            self._transport.exec(_AGENT)
+            self._has_agent = True
+        return self._transport.exec(code, timeout)
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def files(self) -> dict[str, int]:
+        """The sizes of all files below /midge; empty when there is none."""
+        listing = self._run(f"try:_midge_ls({ROOT!r})\nexcept OSError as e:\n if e.errno!=2:raise")
+        return {path: int(size) for size, path in (line.split(" ", 1) for line in listing.splitlines())}
+
+    def text(self, path: str) -> str:
+        """A small file's text; empty when it is not there."""
+        code = f"try:\n with open({path!r}) as _f:print(_f.read(),end='')\nexcept OSError as e:\n if e.errno!=2:raise"
+        return self._run(code)
+
+    def active(self) -> str | None:
+        """The slot that runs."""
+        slot = self.text(ACTIVE).strip()
+        return slot if slot in SLOTS else None
+
+    def models_of(self, slot: str) -> set[str]:
+        """The models that a slot's node file names; empty when it is damaged or absent."""
+        try:
+            return set(re.findall(rf"{MODELS}/[^\"]+", json.dumps(json.loads(self.text(f"{ROOT}/{slot}/node.json")))))
+        except ValueError:
+            return set()
+
+    def main_is_foreign(self) -> bool:
+        """Whether /main.py is the user's own."""
+        text = self._run(f"try:print(open({MAIN!r}).read({len(_MARK)}))\nexcept OSError:pass")
+        return bool(text) and text.encode()[: len(_MARK)] != _MARK
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or folder is there."""
+        return "y" in self._run(f"try:os.stat({path!r});print('y')\nexcept OSError:pass")
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes files and whole folders; those that are not there are no error."""
+        for path in paths:
+            self._run(f"_midge_rm({path!r})")
+
+    def copy(self, source: str, target: str) -> None:
+        """Copies a file on the board; the target's folder must be there."""
+        self._run(f"_midge_cp({source!r},{target!r})")
+
+    def make_folders(self, path: str) -> None:
+        """Makes the folders that a file needs."""
+        parts = path.split("/")[1:-1]
+        folders = ["/" + "/".join(parts[: i + 1]) for i in range(len(parts))]
+        self._run("".join(f"try:os.mkdir({f!r})\nexcept OSError as e:\n if e.errno!=17:raise\n" for f in folders))
+
+    def replace(self, path: str, data: bytes) -> None:
+        """A file's new content, whole at any moment: written beside it and renamed."""
+        self._transport.put(f"{path}.new", data)
+        self._run(f"_midge_mv({path + '.new'!r},{path!r})")
+
+    def activate(self, slot: str | None) -> None:
+        """Makes a slot the one that runs after the next reset; None: no node runs."""
+        if slot is None:
+            self.remove([ACTIVE])
+        else:
+            self.replace(ACTIVE, slot.encode())
+
+    def install_main(self, source: bytes, force: bool) -> None:
+        """Puts our main.py in place; a foreign one is kept as main.py.bak with `force`. Raises ForeignMain."""
+        if self.text(MAIN).encode() == source:
+            return
+        self.check_main(force)
+        self._transport.put(f"{MAIN}.new", source)
+        if self.main_is_foreign():
+            self._run(f"os.rename({MAIN!r},{FOREIGN_MAIN!r})")
+        self._run(f"_midge_mv({MAIN + '.new'!r},{MAIN!r})")
+
+    def check_main(self, force: bool) -> None:
+        """Raises ForeignMain when `install_main` would have to refuse."""
+        if not self.main_is_foreign():
+            return
+        if not force:
+            raise ForeignMain("", f"With --force it is kept as {FOREIGN_MAIN} and put back by `midge remove`.")
+        if self.exists(FOREIGN_MAIN):
+            raise ForeignMain(f", and an older one is kept as {FOREIGN_MAIN}", "Remove or rename one of them.")
+
+    def restore_main(self) -> None:
+        """Takes our main.py away and puts the user's own back, if one was kept."""
+        self.remove([f"{MAIN}.new"])
+        if not self.main_is_foreign():
+            self.remove([MAIN])
+            if self.exists(FOREIGN_MAIN):
+                self._run(f"os.rename({FOREIGN_MAIN!r},{MAIN!r})")
+
+    # --- holding ------------------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Makes the board idle: no node, no watchdog. Ends with `Transport.reset`, or by itself when we go silent."""
+        if self.active() is None or self.main_is_foreign():
+            return
+        self._transport.put(HOLD, str(_HOLD_SECONDS).encode())
+        self._transport.reset()
+        self._has_agent = False
+        heard, end = b"", time.monotonic() + _PROMPT_TIMEOUT
+        while not heard.endswith(b">>> ") and time.monotonic() < end:
+            heard = heard[-64:] + self._transport.read(0.5)
+        self.keep_held()
+
+    def keep_held(self) -> None:
+        """Winds the board's clock again; to be called before anything that takes long."""
+        self._run(f"if '_hold' in globals():_hold({_HOLD_SECONDS})")
+
+    def release(self) -> None:
+        """Resets the board: the active node starts."""
+        with contextlib.suppress(RemoteError):
+            self._run(f"_midge_rm({HOLD!r})")  # there still when the board's boot was interrupted
+        self._transport.reset()
+        self._has_agent = False
