@@ -1,8 +1,8 @@
 # Streaming anomaly detectors, one a module: a board imports only the one that its node file names.
 #
-# All share one interface: update(x) -> score, or None while there is too little to judge by; `alarm`, whether the last
-# sample raised one; `threshold`, what a score is compared with; reset(). A NaN, an infinity or a number beyond 1e12 is a
-# broken sensor: update() raises ValueError and leaves the detector as it was.
+# All share one interface: update(x) -> score, or None while there is too little to judge by; `alarm`, whether the
+# last sample raised one; `threshold`, what a score is compared with; reset(). A NaN, an infinity or a number beyond
+# 1e12 is a broken sensor: update() raises ValueError and leaves the detector as it was.
 # Pure: runs on MicroPython, CircuitPython and CPython alike.
 
 _CLASSES = {"window": "WindowZScore", "multiscale": "MultiscaleZScore", "context": "ContextZScore"}

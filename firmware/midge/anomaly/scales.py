@@ -1,7 +1,8 @@
 # Exponential statistics of one signal at four time scales, in 48 bytes: what "multiscale" and "context" judge by.
 #
-#   y = x - reference;  per scale k:  f_k += max(4^-k, 1/n) (y - f_k);  d_k = f_k - mean;  score = max d_k^2 / (t_k^2 V_k)
-#   then, and only then:  V_k += max(1/2048, 1/n) (min(d_k^2, 400 V_k) - V_k);  mean += max(1/512, 1/n) clamp(y - mean)
+#   y = x - reference, and per scale k:  f_k += max(4^-k, 1/n) (y - f_k),  d_k = f_k - mean
+#   score = the largest d_k^2 / (t_k^2 V_k); then, and only then:
+#   V_k += max(1/2048, 1/n) (min(d_k^2, 400 V_k) - V_k),  mean += max(1/512, 1/n) clamp(y - mean, 20 sqrt(V_0))
 #
 # x is never in the statistics that it is tested against. Measured on the Numenta Anomaly Benchmark: see tools/nab.py.
 

@@ -1,6 +1,6 @@
-# Sliding-window z-score: x is flagged when |x - mean| / (std + 1e-7) > threshold over the last `size` values, x included.
+# Sliding-window z-score: x is flagged when |x - mean| / (std + 1e-7) > threshold over the last `size` values.
 #
-# Because x is in the window that judges it, no score exceeds (n - 1) / sqrt(n): 2.85 with ten values, 9.9 with a hundred.
+# x itself is one of them, so no score exceeds (n - 1) / sqrt(n): 2.85 with ten values, 9.9 with a hundred.
 # Size: `size` + 4 single-precision floats. Time: O(1) a sample, amortised. Units: the score has none.
 
 from array import array
@@ -63,7 +63,7 @@ class WindowZScore:
         self._until_rebuild -= 1
         if squares > sums[_PEAK]:
             sums[_PEAK] = squares
-        # A glitch that has left the window leaves its rounding error behind, larger than all that remains: start afresh.
+        # A glitch that has left the window leaves rounding errors larger than all that remains: start afresh.
         if self._until_rebuild == 0 or squares * 16 < sums[_PEAK]:
             self._rebuild(x)
             d = 0.0
