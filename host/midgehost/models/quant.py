@@ -64,8 +64,10 @@ def wrap_int32(x: Ints) -> Ints:
 
 
 def tflite_round(x: Any) -> Any:
-    """TfLiteRound: half away from zero, for floats and float arrays."""
-    return np.trunc(x + np.copysign(np.asarray(x).dtype.type(0.5), x))
+    """TfLiteRound: half away from zero, for floats and float arrays. The fraction is exact; x + 0.5 would round."""
+    whole = np.trunc(x)
+    fraction = x - whole
+    return whole + (fraction >= 0.5) - (fraction <= -0.5)
 
 
 def quantize_value(value: float, scale: float, zero_point: int) -> int:

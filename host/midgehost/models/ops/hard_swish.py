@@ -17,9 +17,9 @@ INT16_MIN: Final = -(1 << 15)
 INT16_MAX: Final = (1 << 15) - 1
 
 
-def _multiplier16(real: np.float32) -> tuple[int, int]:
+def _multiplier16(real: float) -> tuple[int, int]:
     """A Q15 mantissa and a shift (DownScaleInt32ToInt16Multiplier)."""
-    mantissa, shift = quantize_multiplier(float(real))
+    mantissa, shift = quantize_multiplier(real)
     return min(INT16_MAX, (mantissa + (1 << 15)) >> 16), shift
 
 
@@ -39,9 +39,8 @@ class HardSwish(TableOp):
 
     def multipliers(self, node: Node) -> tuple[tuple[int, int], tuple[int, int]]:
         """(mantissa, shift) to the output's scale before its last shift, and to the reluish scale 3/32768."""
-        hires = np.float32(1 / 128) * np.float32(node.input(0).scale)
-        to_reluish = hires / (np.float32(3) / np.float32(32768))
-        return _multiplier16(hires / np.float32(node.output.scale)), _multiplier16(to_reluish)
+        hires = node.input(0).scale / 128
+        return _multiplier16(hires / node.output.scale), _multiplier16(hires / (3 / 32768))
 
     def check(self, node: Node) -> None:
         super().check(node)

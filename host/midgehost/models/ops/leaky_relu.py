@@ -16,8 +16,7 @@ class LeakyRelu(TableOp):
     def function(self, node: Node) -> Ints:
         source, target = node.input(0), node.output
         x = QUANTISED - source.zero_point
-        alpha = np.float32(source.scale) * np.float32(node.option("Alpha", 0.0)) / np.float32(target.scale)
-        mantissa, shift = quantize_multiplier(float(alpha))
+        mantissa, shift = quantize_multiplier(source.scale * node.option("Alpha", 0.0) / target.scale)
         sloped = multiply_by_quantized_multiplier(x, abs(mantissa), shift) * (-1 if mantissa < 0 else 1)
         straight = multiply_by_quantized_multiplier(x, *rescale_ratio(node))
         return target.zero_point + np.where(x >= 0, straight, sloped)

@@ -10,8 +10,8 @@ from midgehost.models.quant import Ints, multiply_by_quantized_multiplier, quant
 
 
 def rescale_ratio(node: Node) -> tuple[int, int]:
-    """Mantissa and shift of input scale / output scale, divided in float32 as TFLM does."""
-    return quantize_multiplier(float(np.float32(node.input(0).scale) / np.float32(node.output.scale)))
+    """Mantissa and shift of input scale / output scale (a quotient of doubles, see sub.py)."""
+    return quantize_multiplier(node.input(0).scale / node.output.scale)
 
 
 class Relu(TableOp):
