@@ -41,6 +41,16 @@ class BadFile(ModelError):
         super().__init__(f"{path} is not a usable .tflite file: {why}.", "Export or download it again.")
 
 
+class BadBundle(ModelError):
+    """The file is no bundle, or a damaged one, or one of another format version."""
+
+    code = "model.bad_bundle"
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"This is not a usable bundle: {why}.", "Convert the model again, with this version of midge.")
+
+
 class UnknownOp(ModelError):
     """The model uses an operator that no kernel computes."""
 
@@ -95,6 +105,18 @@ class TooBig(ModelError):
         super().__init__(
             f"{what} needs {needed:,} bytes of heap, {board} has {available:,}.",
             "Choose a smaller model, or a board with more memory.",
+        )
+
+
+class BadLabels(ModelError):
+    """The labels do not fit the model's first output."""
+
+    code = "model.bad_labels"
+
+    def __init__(self, have: int, want: int) -> None:
+        self.have, self.want = have, want
+        super().__init__(
+            f"There are {have} labels, the model has {want} classes.", f"Give {want} labels of one line each."
         )
 
 

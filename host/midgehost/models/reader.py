@@ -181,7 +181,7 @@ class _Reader:
                     raise self._bad(f"{where} writes tensor {tensor.name!r}, which has a value already")
                 made.add(tensor.index)
         for tensor in graph.outputs:
-            if tensor not in made:
+            if tensor not in made or graph.tensors[tensor].is_constant:
                 raise self._bad(f"output {graph.tensors[tensor].name!r} is never computed")
 
     # --- bounded reading --------------------------------------------------------------------------------------------

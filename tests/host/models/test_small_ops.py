@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from levels import Job, run_kernels
+from fuzz import Case, Maker, activation, compare, print_table, quantised, shape_of, values
 from numpy.typing import NDArray
-from oracle import Oracle
 from tflite_builder import OneOp, TensorSpec
-
-from midgehost.errors import ModelError
-from midgehost.models.ops import registry
-
-Case = tuple[OneOp, list[NDArray[Any]]]
-
-
-def values(rng: Random, shape: list[int]) -> NDArray[np.int8]:
-    """Random int8, or one of the corners that saturate."""
-    kind = rng.randrange(6)
-    if kind < 2:
-        return np.full(shape, (-128, 127)[kind], np.int8)
-    return np.random.default_rng(rng.randrange(1 << 30)).integers(-128, 128, shape, np.int8)
-
-
-def shape_of(rng: Random, ranks: tuple[int, int] = (1, 4), longest: int = 7) -> list[int]:
-    return [rng.randint(1, longest) for _ in range(rng.randint(*ranks))]
-
-
-def scale(rng: Random) -> float:
-    """Any scale, or a power of two: then rounding meets exact ties, where implementations differ."""
-    return 2.0 ** rng.randint(-3, 1) if rng.random() < 0.6 else float(np.float32(10 ** rng.uniform(-3, 1)))
-
-
-def activation(rng: Random) -> str:
-    return rng.choice(["NONE", "RELU", "RELU6", "RELU_N1_TO_1"])
-
-
-def quantised(rng: Random, shape: list[int], near: float = 1.0, **extra: Any) -> TensorSpec:
-    return TensorSpec(shape, scale=scale(rng) * near, zero_point=rng.choice([-128, 0, rng.randint(-128, 127)]), **extra)
 
 
 def binary(rng: Random, kind: str) -> Case:
@@ -193,7 +161,7 @@ def same_bytes(rng: Random, kind: str) -> Case:
     return OneOp(kind, inputs, [TensorSpec(out, "int8", source.scale, source.zero_point)], options), data
 
 
-MAKERS: dict[str, Callable[[Random, str], Case]] = {
+MAKERS: dict[str, Maker] = {
     **dict.fromkeys(("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"), binary),
     **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"), unary),
     "QUANTIZE float": quantize_float,
@@ -205,45 +173,12 @@ MAKERS: dict[str, Callable[[Random, str], Case]] = {
 }
 
 
-def compare(kind: str, cases: int, seed: int) -> tuple[int, int, int]:
-    """Runs seeded cases through the reference, both kernel levels and TFLM; (compared, refused by both, values)."""
-    rng = Random(f"{kind} {seed}")
-    jobs: list[Job] = []
-    expected: list[NDArray[Any]] = []
-    refused = 0
-    for _ in range(cases):
-        model, inputs = MAKERS[kind](rng, kind.split()[0])
-        node = model.node()
-        op = registry()[node.kind]
-        fed = [
-            value for value, spec in zip(inputs, model.inputs, strict=True) if spec is not None and spec.data is None
-        ]
-        try:
-            op.check(node)
-        except ModelError:
-            refused += 1
-            continue
-        oracle = Oracle(model.tflite())
-        expected.append(oracle.run(fed)[0])
-        np.testing.assert_array_equal(op.reference(node, inputs)[0], expected[-1], f"reference {model}")
-        jobs.append(Job(node, op.lower(node), inputs, rng.randrange(1 << 30)))
-    compared = [(job, want) for job, want in zip(jobs, expected, strict=True) if not job.lowering.alias]
-    for level in ("portable", "viper"):
-        got = run_kernels([job for job, _ in compared], level)
-        for (job, want), outputs in zip(compared, got, strict=True):
-            np.testing.assert_array_equal(outputs[0], want, f"{level} {job.node}")
-    return len(jobs), refused, sum(want.size for want in expected)
-
-
 @pytest.mark.parametrize("kind", MAKERS)
 def test_equals_tflm(kind: str) -> None:
-    compared, refused, _ = compare(kind, 40, 0)
+    compared, refused, _ = compare(MAKERS, kind, 40, 0)
     assert compared >= 25, f"only {compared} of 40 cases compared, {refused} refused"
 
 
 @pytest.mark.soak
 def test_equals_tflm_soak() -> None:
-    print("\n| operator | cases | refused | values | mismatches |\n|---|---|---|---|---|")
-    for kind in MAKERS:
-        compared, refused, count = compare(kind, 1500, 1)
-        print(f"| {kind} | {compared} | {refused} | {count:,} | 0 |")
+    print_table(MAKERS, 1500)

@@ -14,3 +14,13 @@ def rescale(x, mantissa, shift):
     mask = (1 << -shift) - 1
     threshold = (mask >> 1) + (x < 0)
     return (x >> -shift) + ((x & mask) > threshold)
+
+
+def output(params, stage, channels, channel, total):
+    # The output byte of a channel's int32 sum. The stage: zero point, low, high, step, a bias per channel, then
+    # (mantissa, shift) once (step 0) or per channel (step 2).
+    zero, low, high, step = params[stage : stage + 4]
+    scale = stage + 4 + channels + channel * step
+    total = (total + params[stage + 4 + channel] + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+    v = zero + rescale(total, params[scale], params[scale + 1])
+    return (low if v < low else high if v > high else v) & 255

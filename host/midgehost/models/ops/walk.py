@@ -6,7 +6,7 @@ number its place in the outer dimensions by division, fastest dimension first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -51,17 +51,23 @@ def broadcast_strides(shape: Sequence[int], target: Sequence[int]) -> list[int]:
     return [0 if n == 1 else s for n, s in zip(padded, contiguous_strides(padded), strict=True)]
 
 
-def plan_walk(shape: Sequence[int], *strides: Sequence[int]) -> Walk:
-    """Merges what can be walked as one dimension for all operands; a long contiguous run is cut into equal rows."""
-    merged: list[Dimension] = []  # fastest first
-    for size, *steps in zip(reversed(shape), *(reversed(s) for s in strides), strict=True):
-        if size == 1:
-            continue
+def merge(dimensions: Iterable[Dimension]) -> list[Dimension]:
+    """Dimensions given slowest first; what all operands can walk as one is one. Fastest first."""
+    merged: list[Dimension] = []
+    for dimension in reversed(list(dimensions)):
         last = merged[-1] if merged else None
-        if last is not None and all(a == b * last.size for a, b in zip(steps, last.strides, strict=True)):
-            merged[-1] = Dimension(last.size * size, last.strides)
+        if dimension.size == 1:
+            continue
+        if last is not None and all(a == b * last.size for a, b in zip(dimension.strides, last.strides, strict=True)):
+            merged[-1] = Dimension(last.size * dimension.size, last.strides)
         else:
-            merged.append(Dimension(size, tuple(steps)))
+            merged.append(dimension)
+    return merged
+
+
+def plan_walk(shape: Sequence[int], *strides: Sequence[int]) -> Walk:
+    """The walk over `shape` with these strides of each operand; a long contiguous run is cut into equal rows."""
+    merged = merge(Dimension(n, tuple(steps)) for n, *steps in zip(shape, *strides, strict=True))
     if not merged:
         return Walk(Dimension(1, tuple(0 for _ in strides)), ())
     inner, *outer = merged

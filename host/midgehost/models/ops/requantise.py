@@ -1,0 +1,42 @@
+"""From int32 sums to int8 outputs: the last stage of every kernel that multiplies and accumulates.
+
+On the board the stage is a run of parameters: zero point, low, high, step, then a bias per channel, then (mantissa,
+shift) once (step 0) or per channel (step 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midgehost.models.quant import INT8_MAX, INT8_MIN, Ints, multiply_by_quantized_multiplier, wrap_int32
+
+# Outputs whose int32 sums are held at a time: enough to make a call to the rescaling kernel cheap.
+HELD_SUMS = 64
+
+
+@dataclass(frozen=True)
+class Requantise:
+    """(sum + bias) * mantissa * 2^(shift - 31) + zero point, within low..high, along the last axis."""
+
+    mantissas: Sequence[int]  # one, or one per channel
+    shifts: Sequence[int]
+    zero_point: int
+    low: int = INT8_MIN
+    high: int = INT8_MAX
+
+    def __call__(self, sums: Ints) -> NDArray[Any]:
+        """The int8 outputs of int32 sums that already hold their bias."""
+        mantissas, shifts = np.array(self.mantissas, np.int64), np.array(self.shifts, np.int64)
+        scaled = multiply_by_quantized_multiplier(wrap_int32(sums), mantissas, shifts)
+        return np.clip(scaled + self.zero_point, self.low, self.high).astype(np.int8)
+
+    def words(self, biases: Ints) -> list[int]:
+        """The stage's parameters for these biases, which wrap as the board's sums do."""
+        step = 0 if len(self.mantissas) == 1 else 2
+        scales = [word for scale in zip(self.mantissas, self.shifts, strict=True) for word in scale]
+        return [self.zero_point, self.low, self.high, step, *(int(b) for b in wrap_int32(biases)), *scales]
