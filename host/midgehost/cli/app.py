@@ -62,6 +62,7 @@ def root() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command line, returns its exit code. A MidgeError becomes one line on stderr (and a JSON object)."""
+    _register_ports()
     try:
         result = typer.main.get_command(app).main(args=list(argv), prog_name="midge", standalone_mode=False)
     except MidgeError as error:
@@ -74,6 +75,13 @@ def run(argv: Sequence[str]) -> int:
     except Exception as error:
         return _usage_error(error)
     return result if isinstance(result, int) else 0
+
+
+def _register_ports() -> None:
+    """Fills the registry of ports with the virtual ones; boards start only when one is opened."""
+    from midgehost import virtual
+
+    virtual.register()
 
 
 def _usage_error(error: Exception) -> int:

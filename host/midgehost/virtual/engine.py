@@ -1,0 +1,322 @@
+"""What runs a virtual board: one thread that moves bytes between line and interpreter, answers the interpreter's
+questions, starves its watchdog and starts it again after a reset. Everything that happens to a board happens here, one
+event after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from midgehost.virtual.boot import _ops
+from midgehost.virtual.console import Console
+from midgehost.virtual.line import Line
+from midgehost.virtual.peripherals import Peripherals, Request
+from midgehost.virtual.power import PowerCut, Torn
+from midgehost.virtual.process import Interpreter
+from midgehost.virtual.profile import Profile
+
+_MACHINE = "midge virtual board ({})"
+_CALL_S = 30.0
+_TICK_S = 0.5  # how often the loop looks around when nothing happens
+_PACE_S = 0.002
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What stays the same over resets."""
+
+    profile: Profile
+    heap: str
+    flash: Path
+    unique_id: bytes
+
+
+class Engine:
+    """Owns the interpreter and the line. Methods without `_` are called through `call`, except `call` and `stop`."""
+
+    def __init__(self, chip: Chip, line: Line) -> None:
+        self.line = line
+        self.peripherals = Peripherals(chip.profile, self._pin_event)
+        self.boots: list[str] = []
+        self.torn: list[Torn] = []
+        self.ready = threading.Event()  # the REPL is there
+        self._chip = chip
+        self._console = Console()
+        self._interpreter: Interpreter | None = None
+        self._reset_cause = 0
+        self._clock_ahead = 0
+        self._starves: float | None = None  # when the watchdog bites
+        self._watchdog_s = 0.0
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake, self._woken = socket.socketpair()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name=f"virtual board {chip.flash.name}", daemon=True)
+        self._handlers: dict[int, Callable[[Request], bytes | None]] = {
+            **self.peripherals.handlers,
+            _ops.BOOTED: self._on_booted,
+            _ops.READY: self._on_ready,
+            _ops.STDOUT: self._on_stdout,
+            _ops.RESET: self._on_reset,
+            _ops.POWER_CUT: self._on_power_cut,
+            _ops.CLOCK: self._on_clock,
+            _ops.WDT_START: self._on_watchdog_start,
+            _ops.WDT_FEED: self._on_watchdog_feed,
+        }
+        self._thread.start()
+
+    # --- from other threads
+
+    def call(self, action: Callable[[], T]) -> T:
+        """Runs `action` in the board's thread and returns what it returns."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(action())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._calls.put(run)
+        self._wake.send(b"w")
+        return future.result(_CALL_S)
+
+    def stop(self) -> None:
+        """Ends the interpreter, the line and the thread."""
+        if self._thread.is_alive():
+            self._stopping = True
+            self._wake.send(b"w")
+            self._thread.join(_CALL_S)
+        self._wake.close()
+        self._woken.close()
+
+    # --- power
+
+    @property
+    def running(self) -> bool:
+        return self._interpreter is not None
+
+    @property
+    def booted(self) -> bool:
+        return self._interpreter is not None and self._interpreter.booted
+
+    def power_on(self, cut: PowerCut | None = None) -> None:
+        """A cold start; `cut` ends it in the middle of a flash write."""
+        self.power_off()
+        self.peripherals.power_on()
+        self._clock_ahead = self._chip.profile.clock_start - int(time.time())
+        self._boot("power", cut)
+
+    def power_off(self) -> None:
+        """Takes the power away at once."""
+        if self._interpreter is not None:
+            self._interpreter.kill("power")
+            self._interpreter.reap()
+            self._interpreter = None
+        self._starves = None
+        self.ready.clear()
+
+    def _boot(self, why: str, cut: PowerCut | None = None) -> None:
+        chip, profile = self._chip, self._chip.profile
+        self.boots.append(why)
+        self.ready.clear()
+        self._starves = None
+        self._console.restart(soft=why == "soft")
+        cause = profile.cause_of[why]
+        self._reset_cause = self._reset_cause if cause is None else cause
+        self._interpreter = Interpreter(
+            chip.heap,
+            {
+                "flash": str(chip.flash),
+                "cut": [cut.write, cut.share] if cut else None,
+                "progsize": profile.progsize,
+                "epoch": profile.epoch,
+                "clock_ahead": self._clock_ahead,
+                "raw": self._console.raw,
+                "freq": profile.freq,
+                "unique_id": list(chip.unique_id),
+                "platform": profile.platform,
+                "machine": _MACHINE.format(profile.name),
+                "uname": {
+                    "sysname": profile.platform,
+                    "nodename": profile.platform,
+                    "release": "1.29.0",
+                    "version": _MACHINE.format(profile.name),
+                    "machine": _MACHINE.format(profile.name),
+                },
+                "reset_cause": self._reset_cause,
+                "reset_causes": dict(profile.reset_causes),
+            },
+        )
+
+    def _died(self, interpreter: Interpreter) -> None:
+        # Its stdout is closed: it ended by itself (a soft reset) or was killed for a reset, or it crashed.
+        code = interpreter.reap()
+        self._interpreter = None
+        self.ready.clear()
+        if interpreter.cause == "power":
+            return
+        if not interpreter.booted:
+            self.line.send(b"midge: the virtual board could not boot\r\n")
+            return
+        why = "crash" if code < 0 and interpreter.cause == "soft" else interpreter.cause
+        self.line.send(b"MPY: soft reboot\r\n" if why == "soft" else f"midge: reset ({why})\r\n".encode())
+        if why != "soft":
+            self.peripherals.reset()
+        self._boot(why)
+
+    # --- the loop
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopping:
+                self._step()
+        finally:
+            self.power_off()
+            self.line.unplug()
+
+    def _step(self) -> None:
+        actions = self._waiting_for()
+        poller = select.poll()
+        for descriptor, (events, _) in actions.items():
+            poller.register(descriptor, events)
+        board = self._interpreter
+        for descriptor, _ in poller.poll(self._patience() * 1000):
+            if self._interpreter is board:  # else its descriptors are closed
+                actions[descriptor][1]()
+        self.line.drop_stalled()
+        if self._starves is not None and time.monotonic() > self._starves and self._interpreter is not None:
+            self._starves = None
+            self._interpreter.kill("watchdog")
+        while not self._calls.empty():
+            self._calls.get()()
+
+    def _waiting_for(self) -> dict[int, tuple[int, Callable[[], None]]]:
+        actions: dict[int, tuple[int, Callable[[], None]]] = {
+            self._woken.fileno(): (select.POLLIN, lambda: self._woken.recv(64) and None)
+        }
+        board, line = self._interpreter, self.line
+        if board is not None:
+            actions[board.link.fileno()] = select.POLLIN, self._answer
+            if line.takes_output:
+                actions[board.stdout] = select.POLLIN, self._from_board
+            if board.has_input:
+                actions[board.stdin] = select.POLLOUT, board.flush
+        if line.plugged:
+            events = select.POLLOUT if line.wants_write else 0
+            if line.may_read and (board is None or board.wants_input):
+                events |= select.POLLIN
+            if events:
+                actions[line.fileno()] = events, self._line_ready
+        return actions
+
+    def _patience(self) -> float:
+        if self.line.bps:
+            return _PACE_S
+        if self._starves is not None:
+            return min(max(self._starves - time.monotonic(), 0.0), _TICK_S)
+        return _TICK_S
+
+    def _line_ready(self) -> None:
+        if self.line.wants_write:
+            self.line.flush()
+        board = self._interpreter
+        if self.line.may_read and (board is None or board.wants_input):
+            data = self.line.read()
+            if data and board is not None:
+                board.feed(data)
+
+    def _from_board(self) -> None:
+        board = self._interpreter
+        if board is not None and not self._drain(board):
+            self._died(board)
+
+    def _drain(self, board: Interpreter) -> bool:
+        """Moves what the interpreter printed to the line. False once its stdout is closed."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                text = os.read(board.stdout, 65536)
+                if not text:
+                    return False
+                self.line.send(self._console.feed(text))
+        return True
+
+    # --- what the board asks
+
+    def _answer(self) -> None:
+        board = self._interpreter
+        if board is None:
+            return
+        try:
+            packet = board.link.recv(_ops.HEADER + _ops.PAYLOAD)
+        except OSError:
+            return
+        if not packet:  # it is dying: its stdout will say so
+            self._drain(board)
+            self._died(board)
+            return
+        request = Request.unpack(packet)
+        answer = request.answer(self._handlers[request.op])
+        if answer is not None:
+            with contextlib.suppress(OSError):
+                board.link.send(answer)
+
+    def _pin_event(self, pin: int, edge: int) -> None:
+        if self._interpreter is not None:
+            with contextlib.suppress(OSError):
+                self._interpreter.events.send(bytes((pin, edge)))
+
+    def _on_booted(self, _: Request) -> bytes:
+        assert self._interpreter is not None
+        self._interpreter.booted = True
+        return b""
+
+    def _on_ready(self, _: Request) -> bytes:
+        assert self._interpreter is not None
+        self._drain(self._interpreter)
+        if self._console.raw:  # a soft reset from raw mode ends in raw mode, without the friendly banner
+            self._console.hide_until_raw()
+            self._interpreter.feed(b"\x01")
+        self.ready.set()
+        return b""
+
+    def _on_stdout(self, request: Request) -> bytes:
+        assert self._interpreter is not None
+        self._drain(self._interpreter)  # what was printed before
+        self.line.send(request.data)
+        return b""
+
+    def _on_reset(self, _: Request) -> None:
+        assert self._interpreter is not None
+        self._drain(self._interpreter)
+        self._interpreter.kill("hard")
+
+    def _on_power_cut(self, request: Request) -> None:
+        self.torn.append(Torn(*struct.unpack("<III", request.data)))
+        self.power_off()
+
+    def _on_clock(self, request: Request) -> bytes:
+        (self._clock_ahead,) = struct.unpack("<q", request.data)
+        return b""
+
+    def _on_watchdog_start(self, request: Request) -> bytes:
+        timeout_ms = int.from_bytes(request.data[:4], "little")
+        self._chip.profile.check_watchdog(timeout_ms)
+        self._watchdog_s = timeout_ms / 1000
+        return self._on_watchdog_feed(request)
+
+    def _on_watchdog_feed(self, _: Request) -> bytes:
+        self._starves = time.monotonic() + self._watchdog_s
+        return b""

