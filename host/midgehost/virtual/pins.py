@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -78,7 +78,7 @@ class Pins:
                 pad.mode, pad.pull, pad.latch, pad.edges = _ops.PIN_IN, 0, 0, 0
 
     @contextmanager
-    def _change(self, pin: int) -> Iterator[_Pad]:
+    def _change(self, pin: int) -> Generator[_Pad]:
         with self._changed:
             pad = self._pads[pin]
             was = pad.level

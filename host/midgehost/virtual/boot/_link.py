@@ -44,7 +44,5 @@ class Link:
         while True:
             if not self._socket.readinto(self.answer):
                 raise SystemExit  # the host is gone
-            if self.answer[1] == seq:
-                return (
-                    _ops.ANSWER + self.answer[2] + (self.answer[3] << 8)
-                )  # another number: the answer to a request that Ctrl-C broke off
+            if self.answer[1] == seq:  # another is the answer to a request that Ctrl-C broke off
+                return _ops.ANSWER + self.answer[2] + (self.answer[3] << 8)

@@ -1,4 +1,4 @@
-# machine.Pin, PWM and ADC. Levels live on the host, where tests see and drive them; interrupts come over another socket.
+# machine.Pin, PWM and ADC. Levels live on the host, where tests see and drive them; edges come over another socket.
 import _thread
 
 import _interrupt
