@@ -9,7 +9,7 @@ from array import array
 from micropython import const
 
 _MOST = const(0x3FFFFFFF)  # the largest small int of a 32-bit board: counters go back to 0 after it
-_HALF = const(0x0FFFFFFF)  # statistics are halved when the time they cover passes this
+_HALF = const(0x0FFFFFFF)  # sums are halved when one passes this; no interval counts for more
 _SECOND = const(1000000)
 
 
@@ -77,7 +77,7 @@ class Sampler:
         if self._timer_class:
             self._timer = _start_timer(self._timer_class, self._period * self._tick_us, self._callback)
         else:
-            self._due = self._ticks()
+            self._due = time.ticks_add(self._last, self._period)
 
     def stop(self):
         self._running = False
@@ -114,16 +114,16 @@ class Sampler:
 
     def lag_ms(self):
         # How long ago the newest sample that was read was taken, in whole milliseconds.
-        age = time.ticks_diff(self._ticks(), self._last) if self._timed else 0
+        age = time.ticks_diff(self._ticks(), self._last)
         return (age + self.available() * self._period) * self._tick_us // 1000
 
     def stats(self):
-        # Since start or set_rate: the rate of the ticks (None before the second), their mean distance from an even
-        # beat, the longest gap between two of them; and the counters.
-        timed = self._intervals > 0
+        # Since start or a change of rate: the rate of the ticks (None before the first), their mean distance from an
+        # even beat, the longest gap between two of them; and the counters.
+        ticked = self._intervals > 0 and self._span > 0
         return {
-            "rate_hz": self._intervals * (_SECOND // self._tick_us) / self._span if timed and self._span else None,
-            "jitter_us": self._deviation * self._tick_us // self._intervals if timed else None,
+            "rate_hz": self._intervals / self._span * (_SECOND // self._tick_us) if ticked else None,
+            "jitter_us": self._deviation * self._tick_us // self._intervals if ticked else None,
             "gap_us": self._longest * self._tick_us,
             "taken": self.taken,
             "overruns": self.overruns,
@@ -132,12 +132,11 @@ class Sampler:
         }
 
     def _restart_statistics(self):
-        self._timed = False  # whether _last holds the time of a tick
-        self._last = 0
+        self._last = self._ticks()  # the first interval is the one from here to the first tick
         self._span = self._intervals = self._deviation = self._longest = 0
 
     def _tick(self, _):
-        self._measure(self._ticks())
+        self._measure()
         head = self._head
         following = head + 1
         if following == self._slots:
@@ -154,29 +153,30 @@ class Sampler:
         self._head = following
         self.taken = _plus(self.taken, 1)
 
-    def _measure(self, now):
-        # Sums of the interval and of its distance from the period; both are halved together with their count long
-        # before they leave the small ints, so they forget slowly instead of overflowing.
-        interval = time.ticks_diff(now, self._last)
+    def _measure(self):
+        now = self._ticks()
+        interval = _ticks_diff(now, self._last)
         self._last = now
-        if not self._timed:
-            self._timed = True
-            return
-        period = self._period
         if interval > self._longest:
             self._longest = interval
-        if interval > _HALF:
-            interval = _HALF
-        lost = (interval + (period >> 1)) // period - 1
-        if lost > 0:
-            self.missed = _plus(self.missed, lost)
-        self._deviation += interval - period if interval > period else period - interval
-        self._span += interval
-        self._intervals += 1
-        if self._span > _HALF or self._deviation > _HALF:
-            self._span >>= 1
-            self._deviation >>= 1
-            self._intervals >>= 1
+        period = self._period
+        deviation = interval - period
+        if deviation < 0:
+            deviation = -deviation
+        elif deviation << 1 > period:
+            interval = deviation = min(interval, _HALF)
+            self.missed = _plus(self.missed, (interval + (period >> 1)) // period - 1)
+        # Both sums are halved, with their count, long before they leave the small ints: they forget, never overflow.
+        span = self._span + interval
+        deviation += self._deviation
+        intervals = self._intervals + 1
+        if span > _HALF or deviation > _HALF:
+            span >>= 1
+            deviation >>= 1
+            intervals >>= 1
+        self._span = span
+        self._deviation = deviation
+        self._intervals = intervals
 
 
 def _plus(count, more):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from midgehost import __version__
+from midgehost.version import __version__
 
 
 def main() -> None:

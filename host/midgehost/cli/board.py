@@ -50,7 +50,7 @@ def start(
             raise NotFound(f"--adc {wiring!r} does not read.", "Write PIN=FILE:COLUMN, e.g. 26=room.csv:co2.")
         sensors.append(AnalogueInput(int(pin), Recording.read(path, [column], rate, end)))
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
     with VirtualBoard(flash, heap=heap, profile=profile, sensors=sensors, link=link) as board:
         print(board.path, flush=True)
         while not ended.wait(0.5):

@@ -38,9 +38,7 @@ def command(
         console.print(f"[bold]{port}[/]  {info.title}, {info.heap_free:,} bytes of heap free")
         payload = build_payload(node_dir, info, source)
         with transfer(console) as watch:
-            report = deploy(
-                board.transport, info, payload, force=force, progress=watch.progress, on_step=watch.step
-            )
+            report = deploy(board.transport, info, payload, force=force, progress=watch.progress, on_step=watch.step)
     unchanged = report.kept + report.copied
     console.print(
         f"[green]running[/] in slot {report.slot}: {len(report.sent)} files sent ({report.sent_bytes:,} bytes), "

@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midgehost import __version__
 from midgehost.boards import Board
 from midgehost.errors import BadLabels, TooBig
 from midgehost.models import checks, reader, reference
@@ -21,6 +20,7 @@ from midgehost.models.graph import Graph, Tensor
 from midgehost.models.ops import registry
 from midgehost.models.plan import Plan, make_plan
 from midgehost.models.planner import Layout
+from midgehost.version import __version__
 
 MAX_CALL_MS: Final = 5  # sampling, BLE and Ctrl-C live between kernel calls
 OLDEST_FIRMWARE: Final = "1.23"

@@ -33,3 +33,11 @@ class Kernel(IntEnum):
     QUANTIZE_FLOAT32 = 0x62
     # softmax
     SOFTMAX = 0x70
+
+
+_FAMILIES = ("", "dense", "conv", "pool", "elementwise", "move", "table", "softmax")
+
+
+def family_module(kernel: int) -> str:
+    """The device module, below kernels/<level>/, that holds a kernel."""
+    return _FAMILIES[kernel >> 4]

@@ -204,9 +204,7 @@ class Engine:
             self._calls.get()()
 
     def _waiting_for(self) -> dict[int, tuple[int, Callable[[], None]]]:
-        actions: dict[int, tuple[int, Callable[[], None]]] = {
-            self._woken.fileno(): (select.POLLIN, lambda: self._woken.recv(64) and None)
-        }
+        actions: dict[int, tuple[int, Callable[[], None]]] = {self._woken.fileno(): (select.POLLIN, self._awake)}
         board, line = self._interpreter, self.line
         if board is not None:
             actions[board.link.fileno()] = select.POLLIN, self._answer
@@ -221,6 +219,9 @@ class Engine:
             if events:
                 actions[line.fileno()] = events, self._line_ready
         return actions
+
+    def _awake(self) -> None:
+        self._woken.recv(64)
 
     def _patience(self) -> float:
         if self.line.bps:

@@ -1,0 +1,235 @@
+# The node: what a compiled node file describes, running. `run` returns when Ctrl-C comes, with timers and outputs off.
+#
+# One pass of the loop: poll the link, let each sensor close its window, hand that to the stages, look at the rules,
+# put outputs back. Whatever fails is reported under its own name, the rest goes on.
+
+import gc
+import json
+import time
+
+from micropython import const
+
+from midge import stages
+from midge.actions import Action, Outputs
+from midge.clock import Clock
+from midge.commands import Commands
+from midge.errors import describe
+from midge.links.serial import SerialLink
+from midge.monitor import Monitor
+from midge.records import record
+from midge.schedule import AdaptiveInterval
+from midge.sensors import Sensor
+
+_COLLECT_MS = const(1000)  # from one garbage collection to the next at least; it stops what is no hard interrupt
+_IDLE_MS = const(1)
+
+
+def run(path):
+    with open(path) as f:
+        config = json.load(f)
+    gc.collect()
+    node = Node(config)
+    try:
+        node.open()
+        node.start()
+        while True:
+            node.turn()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        node.close()
+
+
+class Node:
+    def __init__(self, config):
+        self.name = config["name"]
+        self.values = [None] * config["values"]  # what stages say, for rules; None: not known
+        self.running = False
+        self.interval_s = config["monitor_ms"] / 1000
+        self.clock = Clock()
+        self.link = SerialLink(config["link"]["queue"], name=self.name)
+        self.samplers = {}
+        self.monitor = Monitor(self.clock, self.samplers)
+        self.sensors, self.stages, self.actions = [], [], []
+        self.disabled = {}  # stages that could not be made: id, error code
+        self.interval = None
+        self.threshold = None
+        self._config = config
+        self._failing = {}  # name: [code, how often]
+        self._outbox = []  # records of this pass
+        self._models = {}  # place in the node file: inference stage
+        self._wdt = None
+        self.outputs = None
+
+    def open(self):
+        # Models first: their arenas need the largest blocks of the heap. Then everything in the node file's order.
+        import machine
+
+        config = self._config
+        sampling = config["sampling"]
+        self.outputs = Outputs(machine.Pin)
+        self.threshold = sampling.get("threshold")
+        if sampling["mode"] == "adaptive":
+            self.interval = AdaptiveInterval(sampling["normal_ms"], sampling["alert_ms"])
+        for part in config["sensors"]:
+            self.sensors.append(Sensor(part, self.threshold, self.clock, self.report))
+        self._open_stages(config["stages"])
+        self.actions = [Action(part, self) for part in config["actions"]]
+        self.link.on_command(Commands(self).answer)
+        self.link.send(self.monitor.start_records())
+        self._reporting = [_Reporting(part) for part in config["sensors"]]
+        self._spoke = self._collected = time.ticks_ms()
+        if "watchdog_ms" in config:
+            self._wdt = machine.WDT(timeout=config["watchdog_ms"])
+
+    def close(self):
+        self.stop()
+        if self.outputs:
+            self.outputs.off()
+
+    def start(self):
+        self.running = True
+        for sensor in self.sensors:
+            sensor.start()
+
+    def stop(self):
+        self.running = False
+        for sensor in self.sensors:
+            sensor.stop()
+
+    def set_threshold(self, value):
+        self.threshold = value
+        for sensor in self.sensors:
+            for gate in sensor.gates:
+                gate.threshold = value
+
+    def turn(self):
+        # One pass. The watchdog is fed here and between kernels, after work that went well, and nowhere else.
+        try:
+            busy = self._work()
+            self._feed()
+        except Exception as error:  # not KeyboardInterrupt: that one ends the node
+            self.report("node", error)
+            gc.collect()
+            busy = False
+        if not busy:
+            time.sleep_ms(_IDLE_MS)
+
+    def breathe(self):
+        # Called between two kernels of a model: the rest of the node lives here.
+        self.link.poll()
+        self.outputs.poll(time.ticks_ms())
+        self._feed()
+
+    def tell(self, made, urgent=False):
+        # A record for the link; urgent ones overtake, and do not give way when the queue is full.
+        if urgent:
+            self.link.send((made,), True)
+        else:
+            self._outbox.append(made)
+
+    def report(self, name, error):
+        # A failure of `name`, or with None its end. A failure that repeats is told the 1st, 2nd, 4th, 8th ... time.
+        t = self.clock.now_ms()
+        if error is None:
+            if self._failing.pop(name, None):
+                self.tell(record(name + ".error", "none", t), True)
+            return
+        code = describe(error)["code"]
+        self.monitor.failed(code)
+        entry = self._failing.get(name)
+        if entry is None or entry[0] != code:
+            entry = self._failing[name] = [code, 0]
+        entry[1] += 1
+        if entry[1] & (entry[1] - 1) == 0:
+            self.tell(record(name + ".error", code, t), True)
+            self.link.log(name, error)
+
+    def model_of(self, place):
+        # What an alert says of the model at that place of the node file.
+        return self._models[place].about() if place in self._models else {}
+
+    def _open_stages(self, parts):
+        for part in sorted(parts, key=lambda part: part["use"] != "inference"):
+            try:
+                self.stages.append(stages.open(part, self))
+            except Exception as error:
+                self.disabled[part["id"]] = describe(error)["code"]
+                self.report(part["id"], error)
+                gc.collect()
+        self.stages.sort(key=lambda stage: stage.at)
+        for place, part in enumerate(parts):
+            for stage in self.stages:
+                if stage.id == part["id"] and part["use"] == "inference":
+                    self._models[place] = stage
+
+    def _work(self):
+        now = time.ticks_ms()
+        self.link.poll()
+        self.outputs.poll(now)
+        busy = False
+        for number, sensor in enumerate(self.sensors):
+            if sensor.poll(now):
+                busy = True
+                self._step(number, sensor)
+            if sensor.sampler:
+                self.samplers[sensor.id] = sensor.sampler
+        if time.ticks_diff(now, self._spoke) >= 1000 * self.interval_s:
+            self._spoke = now
+            self._outbox.extend(self.monitor.records())
+        if self._outbox:
+            self.link.send(self._outbox)
+            self._outbox = []
+        if busy and time.ticks_diff(now, self._collected) >= _COLLECT_MS:
+            self._collected = now
+            self.monitor.collect()
+        return busy
+
+    def _step(self, number, sensor):
+        due = self._reporting[number].signals(sensor, self._outbox)
+        unusual = False
+        for stage in self.stages:
+            if stage.sensor != number:
+                continue
+            try:
+                stage.run(sensor)
+            except Exception as error:
+                stage.forget()
+                self.report(stage.id, error)
+            else:
+                self.report(stage.id, None)
+                unusual = unusual or getattr(stage, "unusual", False)
+                if due:
+                    self._outbox.extend(stage.records(sensor.newest_ms))
+        for action in self.actions:
+            action.poll(sensor.newest_ms)
+        if self.interval is not None:
+            sensor.set_rate(1000 / self.interval.update(unusual))
+
+    def _feed(self):
+        if self._wdt:
+            self._wdt.feed()
+
+
+class _Reporting:
+    # Which samples of a sensor go out as records.
+
+    def __init__(self, config):
+        self._channels = config["report"]
+        self._every = config["every"]
+        self._next = 0  # number of the next sample to report
+
+    def signals(self, sensor, outbox):
+        # Appends records of what is due in the window; whether anything was.
+        if sensor.index < self._next - self._every:
+            self._next = sensor.index  # the sensor was opened anew
+        due = False
+        for i in range(sensor.fresh, sensor.count):
+            if sensor.index + i - sensor.fresh < self._next:
+                continue
+            self._next = sensor.index + i - sensor.fresh + self._every
+            due = True
+            for channel in self._channels:
+                value = sensor.window[i * sensor.channels + channel] * sensor.scale + sensor.offset
+                outbox.append(record(sensor.names[channel], value, sensor.time_of(i), sensor.unit))
+        return due
