@@ -11,6 +11,7 @@ from micropython import const
 _MOST = const(0x3FFFFFFF)  # the largest small int of a 32-bit board: counters go back to 0 after it
 _HALF = const(0x0FFFFFFF)  # sums are halved when one passes this; no interval counts for more
 _SECOND = const(1000000)
+_ticks_diff = time.ticks_diff  # found faster than an attribute, in every tick
 
 
 class Sampler:

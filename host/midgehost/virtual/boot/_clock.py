@@ -35,7 +35,7 @@ def make(link, epoch, ahead):
             year, month, day, _, hours, minutes, seconds, _ = fields
             wanted = mktime((year, month, day, hours, minutes, seconds, 0, 0))
             offset[0] += wanted - now()
-            link.request(_ops.CLOCK, data=offset[0].to_bytes(8, "little", True))
+            link.request(_ops.CLOCK, data=(offset[0] & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little"))
 
     _module.Module(
         time, without=("clock", "ticks_cpu"), time=now, time_ns=time_ns, gmtime=gmtime, localtime=gmtime, mktime=mktime

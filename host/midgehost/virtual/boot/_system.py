@@ -23,7 +23,7 @@ def make(link, controller, board):
         def __init__(self, id=0, timeout=5000):
             if id != 0:
                 raise ValueError("WDT(%d) doesn't exist" % id)
-            link.request(_ops.WDT_START, data=timeout.to_bytes(4, "little", True))
+            link.request(_ops.WDT_START, data=(timeout & 0xFFFFFFFF).to_bytes(4, "little"))
 
         def feed(self):
             link.request(_ops.WDT_FEED)

@@ -15,7 +15,7 @@ def make(link, controller):
         ONE_SHOT, PERIODIC = 0, 1
 
         def __init__(self, id=-1, **options):
-            link.request(_ops.TIMER, data=id.to_bytes(4, "little", True))
+            link.request(_ops.TIMER, data=(id & 0xFFFFFFFF).to_bytes(4, "little"))
             self._id = id
             self._source = _interrupt.Source(controller, self)
             self._run = 0  # number of the thread that may post

@@ -105,9 +105,18 @@ def _run(name):
         _show(error)
 
 
-_link, _ready, _scripts = _setup()
-_setup = None
-for _name in _scripts:
-    _run(_name)
-_link.request(_ready)
-del _setup, _run, _show, _link, _ready, _scripts, _name
+def _boot(link, ready, scripts):
+    import micropython
+
+    try:
+        for name in scripts:
+            _run(name)
+    except KeyboardInterrupt:  # between two scripts
+        pass
+    micropython.kbd_intr(-1)  # the host must hear of it
+    link.request(ready)
+    micropython.kbd_intr(3)
+
+
+_boot(*_setup())
+del _setup, _show, _run, _boot
