@@ -20,6 +20,12 @@ def boards_dir() -> Path:
     return packed if packed.is_dir() else _HERE.parents[1] / "boards"
 
 
+def models_dir() -> Path:
+    """The folder of the models that midge ships, one folder a model."""
+    packed = _HERE / "_models"
+    return packed if packed.is_dir() else _HERE.parents[1] / "models"
+
+
 def cache_dir() -> Path:
     """Where midge keeps what it can make or fetch again (XDG base directory specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "midge"

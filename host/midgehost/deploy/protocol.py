@@ -81,7 +81,7 @@ def deploy(
         say("sending files")
         _fill_slot(transport, slots, plan, progress)
         say("testing models")
-        slots.keep_held()
+        slots.restart()  # sending has scattered small objects over the heap, and it does not compact
         tested = _self_test(transport, plan.slot, payload)
         say("activating")
         slots.install_main(main_source(), force)

@@ -56,12 +56,12 @@ class ModelOnBoard:
     def steps(self, inputs: Sequence[NDArray[Any]]) -> Iterator[int]:
         """Runs operator by operator and yields each one's number when it is done; `peek` then shows its output."""
         self._feed(inputs)
-        self.transport.exec("_steps=_model.steps()\n_next=next(_steps)")
-        operators = sorted({call.operator for call in self.bundle.calls})
-        for operator in operators:
-            self.transport.exec(
-                f"while _next is not None and _next<={operator}:_next=next(_steps,None)", _INVOKE_TIMEOUT
-            )
+        self.transport.exec("_steps=_model.steps()")
+        slices: dict[int, int] = {}
+        for call in self.bundle.calls:
+            slices[call.operator] = slices.get(call.operator, 0) + call.slices
+        for operator, count in sorted(slices.items()):
+            self.transport.exec(f"for _ in range({count}):next(_steps)", _INVOKE_TIMEOUT)
             yield operator
 
     def peek(self, offset: int, nbytes: int) -> bytes:
@@ -94,6 +94,7 @@ class ModelOnBoard:
         self.transport.put(path, data)
 
     def _load(self, kernels: str | None) -> tuple[str, str]:
+        self.transport.restart()  # sending has scattered small objects over the heap, and it does not compact
         code = _LOAD.format(lib=f"{_FOLDER}/lib", path=f"{_FOLDER}/model.midge", level=kernels)
         words = self.transport.exec(code, 60).strip().split(" ", 2)
         if words[0] != "ok":

@@ -31,6 +31,15 @@ _MARK = b"# midge:"  # how our main.py begins
 _HOLD_SECONDS = 300  # a held board starts its node again when it has heard nothing for so long
 _PROMPT_TIMEOUT = 10.0  # s, for a held board to boot to its prompt
 
+# What main.py does when it finds /midge/hold, for a board that has restarted without main.py.
+_HOLD_CLOCK = """
+import machine
+def _hold(s):
+ global _timer
+ try:_timer=machine.Timer(-1)
+ except ValueError:_timer=machine.Timer(0)
+ _timer.init(mode=machine.Timer.ONE_SHOT,period=s*1000,callback=lambda t:machine.reset())
+"""
 _AGENT = """
 import os
 def _midge_ls(p):
@@ -193,6 +202,12 @@ class Slots:
     def keep_held(self) -> None:
         """Winds the board's clock again; to be called before anything that takes long."""
         self._run(f"if '_hold' in globals():_hold({_HOLD_SECONDS})")
+
+    def restart(self) -> None:
+        """Gives the board a clean heap; it stays held."""
+        self._transport.restart()
+        self._has_agent = False
+        self._run(_HOLD_CLOCK + f"_hold({_HOLD_SECONDS})")
 
     def release(self) -> None:
         """Resets the board: the active node starts."""

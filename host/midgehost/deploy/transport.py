@@ -80,6 +80,10 @@ class Transport(Protocol):
         """Removes a file. Raises RemoteError (ENOENT)."""
         ...
 
+    def restart(self) -> None:
+        """Soft reset into the raw REPL: a clean heap, boot.py runs, main.py does not."""
+        ...
+
     def reset(self) -> None:
         """Hard reset; returns when the port answers again. boot.py and main.py run; `read` hears them."""
         ...
@@ -255,6 +259,14 @@ class SerialTransport:
         return int(self.exec(f"import os\n_s=os.statvfs({path!r})\nprint(_s[0]*_s[3])"))
 
     # --- the running program ----------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """Soft reset into the raw REPL, see `Transport.restart`."""
+        with self._operation("restarting", RESET_TIMEOUT):
+            self._repl.enter_raw_repl(soft_reset=True)
+            self._synchronise()
+        self._repl.use_raw_paste = True
+        self._has_agent = False
 
     def reset(self) -> None:
         """Hard reset, see `Transport.reset`. A native USB port vanishes with it and is opened anew."""

@@ -1,0 +1,56 @@
+"""The device's detectors over a recording, before anyone deploys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from midgehost import twin
+from midgehost.errors import DataError
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm: the sample's number and, where the recording has one, its time stamp."""
+
+    index: int
+    time: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a detector said: a score a sample (None while it learns), the alarms, the samples that are no numbers."""
+
+    scores: list[float | None]
+    alarms: list[Alarm]
+    threshold: float
+    skipped: list[int]
+
+
+def detect(values: Sequence[float], kind: str, times: Sequence[str] = (), **params: Any) -> Detection:
+    """Runs detector `kind` (window, multiscale, context). A NaN or infinity is skipped and listed.
+
+    Raises DataError for an unknown kind or a bad parameter.
+    """
+    try:
+        judge = twin.detector(kind, **params)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"The detector does not take this: {error}.", f"Detectors: {', '.join(twin.DETECTORS)}."
+        ) from None
+    scores: list[float | None] = []
+    alarms: list[Alarm] = []
+    skipped: list[int] = []
+    for index, value in enumerate(values):
+        try:
+            ((score, alarm),) = twin.feed(judge, [value])
+        except ValueError:
+            skipped.append(index)
+            scores.append(None)
+            continue
+        scores.append(score)
+        if alarm and score is not None:
+            alarms.append(Alarm(index, times[index] if index < len(times) else "", score))
+    return Detection(scores, alarms, judge.threshold, skipped)
