@@ -27,7 +27,7 @@ class Monitor:
         self.errors = {}  # code: how often
         self.longest_collect_us = 0
         self._clock = clock
-        self._samplers = samplers or {}
+        self._samplers = {} if samplers is None else samplers
         self._latencies = array("i", bytes(4 * _RECENT))  # microseconds, the newest overwrites the oldest
 
     def inferred(self, us):

@@ -14,7 +14,7 @@ class Stage(Base):
         sensor = node.sensors[self.sensor]
         self._window = config["window"]
         self._channels = config["channels"]
-        self._names = config["params"]["names"]
+        self._params = config["params"]
         # Where the stage takes every channel the window serves as it is, else its channels are gathered here.
         whole = self._channels == list(range(sensor.channels))
         self._buffer = None if whole else array("h", bytes(2 * self._window * len(self._channels)))
@@ -37,7 +37,8 @@ class Stage(Base):
 
     def _built(self, sensor):
         self._scale = sensor.scale
-        return Features(self._names, self._window, sensor.rate_hz, len(self._channels), sensor.scale)
+        names, taper = self._params["names"], self._params["taper"]
+        return Features(names, self._window, sensor.rate_hz, len(self._channels), sensor.scale, taper)
 
     def _gathered(self, sensor):
         if self._buffer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from midgehost.errors import NodeFileError
-from midgehost.nodes.rules import compile_rule
+from midgehost.nodes.rules import Program, compile_rule
 from midgehost.nodes.schema import Action, Node, Step
 from midgehost.nodes.signals import Signals
 
@@ -17,7 +17,23 @@ def compile_action(where: str, action: Action, signals: Signals) -> dict[str, An
     if not action.do:
         raise NodeFileError(f"{where}.do", "it is empty", 'Write: do = [{ record = "alert" }]')
     steps = [_step(f"{where}.do[{i}]", step, signals.node) for i, step in enumerate(action.do)]
-    return {"when": compile_rule(f"{where}.when", action.when, signals.values), "text": action.when, "do": steps}
+    program = compile_rule(f"{where}.when", action.when, signals.values)
+    return {"when": program, "text": action.when, "do": steps} | _evidence(program, signals)
+
+
+def _evidence(program: Program, signals: Signals) -> dict[str, int]:
+    """What an alert of this rule quotes: the place of the model in the node file, and of a score in the values."""
+    stages = {name.partition(".")[0] for name, value in signals.values.items() if value.index in program}
+    found: dict[str, int] = {}
+    for place, stage in enumerate(signals.node.stage):
+        if stage.id not in stages:
+            continue
+        if stage.use == "inference":
+            found.setdefault("model", place)
+        for field in ("score", "p"):
+            if value := signals.values.get(f"{stage.id}.{field}"):
+                found.setdefault("score", value.index)
+    return found
 
 
 def _step(where: str, step: Step, node: Node) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def _features(where: str, stage: Stage, signals: Signals, window: int) -> StageP
         "use": stage.use,
         "sensor": channels.sensor_index,
         "channels": list(channels.numbers),
+        "window": window,
         "params": params,
         "fields": fields,
     }
