@@ -60,9 +60,9 @@ class Board:
         """The running node's records as they come, for `timeout` seconds or for ever. Raises LineDropped."""
         return NodeConnection(self.transport).records(timeout)
 
-    def command(self, name: str, timeout: float = 5.0, **fields: Any) -> Any:
+    def command(self, command: str, timeout: float = 5.0, **fields: Any) -> Any:
         """A command to the running node, e.g. `command("get", name="z.holdoff")`. Raises CommandError, Timeout."""
-        return NodeConnection(self.transport).command(name, timeout, **fields)
+        return NodeConnection(self.transport).command(command, timeout, **fields)
 
     def close(self) -> None:
         """Frees the port; a virtual board that was started for it ends."""

@@ -78,20 +78,20 @@ class NodeConnection:
         for line in self.lines(timeout):
             yield from parse_pack(line)
 
-    def command(self, name: str, timeout: float = 5.0, **fields: Any) -> Any:
+    def command(self, command: str, timeout: float = 5.0, **fields: Any) -> Any:
         """Sends a command and returns the reply's value. Records that come meanwhile are lost.
 
         Raises Timeout, CommandError.
         """
-        number = self._ask(name, fields)
+        number = self._ask(command, fields)
         for line in self.lines(timeout):
             reply = _object(line)
             if reply.get("re") != number:
                 continue
             if "error" in reply:
-                raise CommandError(name, reply["error"].get("code", "?"), reply["error"].get("what", "?"))
+                raise CommandError(command, reply["error"].get("code", "?"), reply["error"].get("what", "?"))
             return reply.get("value")
-        raise Timeout(self._transport.name, f"answering {name!r}", timeout)
+        raise Timeout(self._transport.name, f"answering {command!r}", timeout)
 
     def greet(self, timeout: float) -> str:
         """The node's first record or reply, as its line; "" when none comes before `timeout`, or it falls over."""
