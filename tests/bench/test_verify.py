@@ -79,11 +79,11 @@ def test_taps_name_the_first_operator(models_dir: Path, tmp_path: Path, capsys: 
 
 def test_one_flipped_weight_gives_another_output(models_dir: Path) -> None:
     bundle = convert(models_dir / "mnist_cnn_int8.tflite")
-    tile = bytearray(bundle.tiles[-1])
-    tile[0] ^= 0x40
-    flipped = replace(bundle, tiles=(*bundle.tiles[:-1], bytes(tile)))
+    tile = bytearray(bundle.tiles[1])
+    tile[40] ^= 0x80
+    flipped = replace(bundle, tiles=(bundle.tiles[0], bytes(tile), *bundle.tiles[2:]))
     with np.load(models_dir / "mnist_cnn_int8.golden.npz") as golden:
-        x = golden["in0"][:8].reshape(8, 1, 28, 28, 1)
+        x = golden["in0"].reshape(16, 1, 28, 28, 1)
     outputs, hashes = [], []
     with connect("virtual") as board:
         for model in (bundle, flipped):
