@@ -29,21 +29,21 @@ class Commands:
         settings = self._settings()
         name = command.get("name")
         if name is None:
-            return {name: _read(*settings[name]) for name in settings}
-        return _read(*_find(settings, name))
+            return {name: getattr(*settings[name]) for name in settings}
+        return getattr(*_find(settings, name))
 
     def _set(self, command):
         place = _find(self._settings(), command.get("name"))
         value = command.get("value")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value - value != 0:
             raise MidgeError("link.bad_value", "the value of %s must be a number" % command["name"])
-        if isinstance(_read(*place), int) and value != int(value):
+        if isinstance(getattr(*place), int) and value != int(value):
             raise MidgeError("link.bad_value", "the value of %s must be a whole number" % command["name"])
         try:
             _write(*place, value)
         except ValueError as error:
             raise MidgeError("link.bad_value", str(error))
-        return _read(*place)
+        return getattr(*place)
 
     def _start(self, command):
         self._node.start()
@@ -93,12 +93,8 @@ def _find(settings, name):
     return settings[name]
 
 
-def _read(owner, name):
-    return getattr(owner, name)
-
-
 def _write(owner, name, value):
-    # Owners that must do more than remember have a method for it. All settings are counts, rates, times or thresholds.
+    # Owners that check a value, or act on it, have a method for that. No setting has negative values.
     if value < 0:
         raise ValueError("%s must not be below 0" % name)
     change = getattr(owner, "set_" + name, None)

@@ -22,9 +22,10 @@ _LONGEST = 8192  # a window's sums are small ints up to here
 
 
 class Features:
-    def __init__(self, names, window, rate_hz, channels=1, scale=1.0, taper="hann"):
-        # window: samples a channel. scale: units a count. taper: the FFT's window. ValueError: an unknown name, a
-        # window that is no power of two in 64..1024 if a spectrum is asked for, a band without a bin.
+    def __init__(self, names, window, rate_hz, channels=1, scale=1.0, taper="hann", offset=0.0):
+        # window: samples a channel. scale, offset: value = count * scale + offset. taper: the FFT's window.
+        # ValueError: an unknown name, a window that is no power of two in 64..1024 if a spectrum is asked for, a band
+        # without a bin.
         if not 2 <= window <= _LONGEST or channels < 1 or rate_hz <= 0 or scale <= 0:
             raise ValueError("a window has 2 to %d samples; channels, rate and scale are above 0" % _LONGEST)
         self.names = tuple(names)
@@ -33,6 +34,7 @@ class Features:
         self._window = window
         self._channels = channels
         self._scale = scale
+        self._bias = offset / scale  # the offset in counts
         self._hz = rate_hz / window  # from one bin to the next
         self._spectrum = None
         self._kurtosis = "kurtosis" in self.names
@@ -143,16 +145,16 @@ class Features:
             self._fourth = fourth / window
 
     def _get_mean(self):
-        return self._total / self._window * self._scale
+        return (self._total / self._window + self._bias) * self._scale
 
     def _get_std(self):
         return sqrt(self._variance) * self._scale
 
     def _get_max(self):
-        return self._high * self._scale
+        return (self._high + self._bias) * self._scale
 
     def _root_mean_square(self):
-        mean = self._total / self._window
+        mean = self._total / self._window + self._bias
         return sqrt(self._variance + mean * mean)
 
     def _get_rms(self):
@@ -162,7 +164,7 @@ class Features:
         return (self._high - self._low) * self._scale
 
     def _get_crest(self):
-        peak = max(self._high, -self._low)
+        peak = max(self._high + self._bias, -self._low - self._bias)
         return peak / self._root_mean_square() if peak else 0.0
 
     def _get_kurtosis(self):

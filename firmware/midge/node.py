@@ -48,8 +48,8 @@ class Node:
         self.interval_s = config["monitor_ms"] / 1000
         self.clock = Clock()
         self.link = SerialLink(config["link"]["queue"], name=self.name)
-        self.samplers = {}
-        self.monitor = Monitor(self.clock, self.samplers)
+        self._samplers = {}  # of the sensors that answer, by id: what the monitor reports on
+        self.monitor = Monitor(self.clock, self._samplers)
         self.sensors, self.stages, self.actions = [], [], []
         self.disabled = {}  # stages that could not be made: id, error code
         self.interval = None
@@ -102,6 +102,11 @@ class Node:
         for sensor in self.sensors:
             for gate in sensor.gates:
                 gate.threshold = value
+
+    def set_interval_s(self, value):
+        if value < 1:
+            raise ValueError("interval_s must be at least 1")
+        self.interval_s = value
 
     def turn(self):
         # One pass. The watchdog is fed here and between kernels, after work that went well, and nowhere else.
@@ -172,10 +177,11 @@ class Node:
             if sensor.poll(now):
                 busy = True
                 self._step(number, sensor)
-            if sensor.sampler:
-                self.samplers[sensor.id] = sensor.sampler
         if time.ticks_diff(now, self._spoke) >= 1000 * self.interval_s:
             self._spoke = now
+            for sensor in self.sensors:
+                if sensor.sampler:
+                    self._samplers[sensor.id] = sensor.sampler
             self._outbox.extend(self.monitor.records())
         if self._outbox:
             self.link.send(self._outbox)
@@ -204,7 +210,12 @@ class Node:
         for action in self.actions:
             action.poll(sensor.newest_ms)
         if self.interval is not None:
-            sensor.set_rate(1000 / self.interval.update(unusual))
+            self._adapt(sensor, unusual)
+
+    def _adapt(self, sensor, unusual):
+        before = self.interval.ms
+        if self.interval.update(unusual) != before:
+            sensor.set_rate_hz(1000 / self.interval.ms)
 
     def _feed(self):
         if self._wdt:
@@ -221,8 +232,6 @@ class _Reporting:
 
     def signals(self, sensor, outbox):
         # Appends records of what is due in the window; whether anything was.
-        if sensor.index < self._next - self._every:
-            self._next = sensor.index  # the sensor was opened anew
         due = False
         for i in range(sensor.fresh, sensor.count):
             if sensor.index + i - sensor.fresh < self._next:

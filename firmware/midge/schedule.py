@@ -72,12 +72,21 @@ class AdaptiveInterval:
     # step until it is back at normal_ms. One anomaly alone changes nothing, it only holds the way back.
 
     def __init__(self, normal_ms, alert_ms):
+        self._set(normal_ms, alert_ms)
+        self.ms = normal_ms
+        self._anomalies = 0
+
+    def set_normal_ms(self, ms):
+        self._set(ms, self.alert_ms)
+
+    def set_alert_ms(self, ms):
+        self._set(self.normal_ms, ms)
+
+    def _set(self, normal_ms, alert_ms):
         if not 1 <= alert_ms <= normal_ms:
             raise ValueError("alert_ms must lie in 1..normal_ms")
         self.normal_ms = normal_ms
         self.alert_ms = alert_ms
-        self.ms = normal_ms
-        self._anomalies = 0
 
     def update(self, anomaly):
         # The interval to sample at from now on, in whole milliseconds (x1.5 is rounded up).

@@ -36,10 +36,12 @@ class Sensor:
         self.scale, self.offset = 1.0, 0.0
         self.newest_ms = 0  # when the last sample of the window was taken
         self.gates = [ChangeGate(threshold) for _ in range(self.channels)] if threshold is not None else ()
+        self._shared = config["size"] - (config["hop"] or config["size"])  # samples of a window seen in the last one
         self._config = config
         self._clock = clock
         self._report = report
         self._wanted = False
+        self._failed = False
         self._delay_ms = _FIRST_RETRY_MS
         self._retry_at = 0
         self._still = 0  # samples in a row that equal the one before
@@ -53,8 +55,8 @@ class Sensor:
         self._wanted = False
         self._close()
 
-    def set_rate(self, rate_hz):
-        # From 0 (not included) to 1000 Hz, at once. Raises ValueError.
+    def set_rate_hz(self, rate_hz):
+        # Above 0, up to 1000 Hz, at once. Raises ValueError.
         if self.sampler:
             self.sampler.set_rate(rate_hz)
         elif not 0 < rate_hz <= 1000:
@@ -68,15 +70,13 @@ class Sensor:
                 self._open(now)
             return False
         self.sampler.poll()
-        shared = min(self.count, self._config["size"] - self._config["hop"]) if self._config["hop"] else 0
-        seen = self.count - self.fresh
         closed = self._batch.poll(now)
         if not closed:
             self._check(now)
             return False
         self.newest_ms = self._clock.now_ms() - self.sampler.lag_ms()
-        self.index += seen
-        self.fresh, self.count = shared, closed
+        self.index += self.count - self.fresh
+        self.fresh, self.count = min(self.count, self._shared), closed
         self._watch_for_standstill()
         return not self.gates or self._moved()
 
@@ -87,7 +87,9 @@ class Sensor:
     def state(self):
         if not self._wanted:
             return "stopped"
-        return "running" if self.sampler else "silent"
+        if self.sampler:
+            return "running"
+        return "silent" if self._failed else "starting"
 
     def _open(self, now):
         config = self._config
@@ -99,9 +101,11 @@ class Sensor:
             self._fail(error, now)
             return
         self._batch = Batch(self.sampler, self.window, config["size"], config["hop"], config["max_ms"])
+        self.index += self.count - self.fresh
         self.count = self.fresh = 0
         self._seen_errors = self._seen_taken = 0
         self._checked = now
+        self._failed = False
         self.sampler.start()
 
     def _close(self):
@@ -111,6 +115,7 @@ class Sensor:
 
     def _fail(self, error, now):
         self._close()
+        self._failed = True
         self._retry_at = time.ticks_add(now, self._delay_ms)
         self._delay_ms = min(2 * self._delay_ms, _LAST_RETRY_MS)
         self._report(self.id, error)
@@ -146,7 +151,7 @@ class Sensor:
     def _watch_for_standstill(self):
         # Real signals have noise: a sensor whose counts never change has lost its supply, its bus or its mind.
         window, last, channels = self.window, self._last, self.channels
-        for position in range((self.count) * channels - 1, self.fresh * channels - 1, -1):
+        for position in range(self.count * channels - 1, self.fresh * channels - 1, -1):
             if window[position] != last[position % channels]:
                 self._still = 0
                 for channel in range(channels):

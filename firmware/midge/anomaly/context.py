@@ -34,7 +34,7 @@ class ContextZScore:
             raise ValueError("threshold must be above 0")
         self.threshold = threshold
         self._probation = probation
-        self._holdoff = holdoff or (27 * probation + 99) // 100
+        self.holdoff = holdoff or (27 * probation + 99) // 100
         self._fading = 1 - 20 / probation if probation > 20 else 0.0
         self._scales = Scales(resolution)
         self._contexts = Contexts()
@@ -72,7 +72,7 @@ class ContextZScore:
         context = max(f[_CONTEXT] * self._fading, min(self._surprise(y), 4.0))
         f[_CONTEXT] = context
         score = 0.7 * value + 0.5 * context
-        self.alarm = score > self.threshold and self._scales.fire(self._holdoff)
+        self.alarm = score > self.threshold and self._scales.fire(self.holdoff)
         if self.alarm:
             f[_VALUE] = f[_CONTEXT] = 0.0
         return score

@@ -17,7 +17,7 @@ class MultiscaleZScore:
             raise ValueError("threshold must be above 0")
         self.threshold = threshold
         self.alarm = False
-        self._holdoff = holdoff
+        self.holdoff = holdoff
         self._scales = Scales(resolution)
 
     def reset(self):
@@ -29,5 +29,5 @@ class MultiscaleZScore:
         # The score of x, or None for the first 300 samples. ValueError: x is no usable number.
         require_finite(x)
         score = self._scales.step(x)
-        self.alarm = score is not None and score > self.threshold and self._scales.fire(self._holdoff)
+        self.alarm = score is not None and score > self.threshold and self._scales.fire(self.holdoff)
         return score

@@ -11,19 +11,17 @@ class Stage(Base):
     def __init__(self, config, node):
         self._fields = config["fields"]
         super().__init__(config, node, len(self._fields))
-        sensor = node.sensors[self.sensor]
         self._window = config["window"]
         self._channels = config["channels"]
         self._params = config["params"]
         # Where the stage takes every channel the window serves as it is, else its channels are gathered here.
-        whole = self._channels == list(range(sensor.channels))
+        whole = self._channels == list(range(node.sensors[self.sensor].channels))
         self._buffer = None if whole else array("h", bytes(2 * self._window * len(self._channels)))
-        self._scale = None
-        self._features = self._built(sensor)
+        self._features = None
 
     def run(self, sensor):
-        if sensor.scale != self._scale:
-            self._features = self._built(sensor)  # the scale is known once the sensor has answered
+        if self._features is None:
+            self._features = self._built(sensor)  # its scale is known once the sensor has answered
         out = self._features.extract(self._gathered(sensor))
         for i in range(len(self._fields)):
             self.values[self.at + i] = out[i]
@@ -36,9 +34,14 @@ class Stage(Base):
         return found
 
     def _built(self, sensor):
-        self._scale = sensor.scale
-        names, taper = self._params["names"], self._params["taper"]
-        return Features(names, self._window, sensor.rate_hz, len(self._channels), sensor.scale, taper)
+        return Features(
+            window=self._window,
+            rate_hz=sensor.rate_hz,
+            channels=len(self._channels),
+            scale=sensor.scale,
+            offset=sensor.offset,
+            **self._params
+        )
 
     def _gathered(self, sensor):
         if self._buffer is None:

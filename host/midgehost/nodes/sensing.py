@@ -62,6 +62,7 @@ def compile_sensor(sensor_id: str, sensor: Sensor, node: Node) -> dict[str, Any]
             **sensor.params,
             "channels": list(sensor.channels),
             "unit": sensor.unit,
+            "rate_hz": rate_hz,
         },
         "channels": list(sensor.channels),
         "unit": sensor.unit,

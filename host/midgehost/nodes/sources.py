@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Literal
 
 from midgehost.errors import NodeFileError
 from midgehost.nodes.reading import nearest
+
+_SUFFIXES = (".tflite", ".midge")
 
 Says = Literal["class", "score", "value"]
 
@@ -43,49 +44,59 @@ class ModelSource:
 
 
 def find_model(where: str, name: str, folder: Path) -> ModelSource:
-    """The model `name`: a .tflite or a folder, beside the node file or in its `models/`.
+    """The model `name`: a .tflite, a bundle, or a folder of one, beside the node file or in its `models/`.
 
     Raises NodeFileError, and ModelError if the file is no usable model.
     """
-    for place in (name, f"{name}.tflite", f"models/{name}", f"models/{name}.tflite"):
-        path = _model_file(where, folder / place)
-        if path is not None:
-            return _read(where, path)
-    near = [p.stem for p in [*folder.glob("*.tflite"), *folder.glob("models/*")] if p.suffix in ("", ".tflite")]
-    raise NodeFileError(where, f"there is no model {name!r} in {folder}", nearest(name, sorted(near), "models"))
+    for place in (name, *(f"{name}{suffix}" for suffix in _SUFFIXES)):
+        for below in (place, f"models/{place}"):
+            path = _model_file(where, folder / below)
+            if path is not None:
+                return _read(where, path)
+    places = [*folder.glob("*"), *folder.glob("models/*")]
+    known = sorted({place.stem for place in places if place.suffix in _SUFFIXES or _models_in(place)})
+    raise NodeFileError(where, f"there is no model {name!r} in {folder}", nearest(name, known, "models"))
 
 
 def _model_file(where: str, place: Path) -> Path | None:
     if place.is_file():
         return place
-    files = sorted(place.glob("*.tflite")) if place.is_dir() else []
+    files = _models_in(place)
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise NodeFileError(where, f"{place} holds several models: {names}", "Name one of them.")
     return files[0] if files else None
 
 
-def _read(where: str, path: Path) -> ModelSource:
-    from midgehost.models.reader import read_file
+def _models_in(place: Path) -> list[Path]:
+    return sorted(file for file in place.glob("*") if file.suffix in _SUFFIXES)
 
-    graph = read_file(path)
-    inputs, outputs = [graph.tensors[i] for i in graph.inputs], [graph.tensors[i] for i in graph.outputs]
+
+def _read(where: str, path: Path) -> ModelSource:
+    inputs, output_shape, labels = _read_bundle(path) if path.suffix == ".midge" else _read_tflite(path)
     if len(inputs) != 1:
         raise NodeFileError(where, f"{path.name} has {len(inputs)} inputs", "Use a model with one input.")
-    source = ModelSource(path.stem, path, inputs[0].shape, outputs[0].shape, _labels(path))
-    if source.labels and len(source.labels) != source.output_size:
-        raise NodeFileError(
-            where,
-            f"{path.name} has {source.output_size} outputs, its card names {len(source.labels)} labels",
-            "Correct `labels` in its model.toml.",
-        )
+    source = ModelSource(path.stem, path, inputs[0], output_shape, labels)
+    if labels and len(labels) != source.output_size:
+        what = f"{path.name} has {source.output_size} outputs, its card names {len(labels)} labels"
+        raise NodeFileError(where, what, "Correct `labels` in its model.toml.")
     return source
 
 
-def _labels(path: Path) -> tuple[str, ...]:
-    """Class names from the model's card: `model.toml` in its folder, or `<name>.toml` beside it."""
-    for card in (path.with_suffix(".toml"), path.parent / "model.toml"):
-        if card.is_file():
-            labels = tomllib.loads(card.read_text(encoding="utf-8")).get("labels", ())
-            return tuple(str(label) for label in labels)
-    return ()
+_Shape = tuple[int, ...]
+
+
+def _read_tflite(path: Path) -> tuple[list[_Shape], _Shape, tuple[str, ...]]:
+    from midgehost.models.card import read_card
+    from midgehost.models.reader import read_file
+
+    graph = read_file(path)
+    labels = read_card(path.with_name("model.toml")).labels
+    return [graph.tensors[i].shape for i in graph.inputs], graph.tensors[graph.outputs[0]].shape, labels
+
+
+def _read_bundle(path: Path) -> tuple[list[_Shape], _Shape, tuple[str, ...]]:
+    from midgehost.models.bundle import Bundle
+
+    bundle = Bundle.decode(path.read_bytes())
+    return [tensor.shape for tensor in bundle.inputs], bundle.outputs[0].shape, bundle.outputs[0].labels

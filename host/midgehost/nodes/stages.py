@@ -67,6 +67,7 @@ def _features(where: str, stage: Stage, signals: Signals, window: int) -> StageP
         "rate_hz": channels.sensor.rate_hz,
         "channels": len(channels.numbers),
         "scale": 1.0,
+        "offset": 0.0,
     }
     if "names" not in stage.params:
         raise NodeFileError(f"{where}.params.names", "the key is missing", 'Write: params = { names = ["rms"] }')

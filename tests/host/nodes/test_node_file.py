@@ -1,0 +1,278 @@
+"""Node files: what compiles, and that each mistake ends in one error with its key, its line and what was meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from midgehost.errors import BadFile, NodeFileError
+from midgehost.nodes import compile_node
+from midgehost.nodes.reading import line_of
+
+FAN = Path(__file__).resolve().parents[3] / "models" / "fan"
+NODE = """\
+schema = 1
+name = "fan-3"
+board = "pico-w"
+[sensor.accel]
+driver = "mpu6050"
+bus = { i2c = 0, sda = 4, scl = 5 }
+channels = ["x", "y", "z"]
+unit = "m/s2"
+rate_hz = 50
+[sampling]
+mode = "batch"
+window = 128
+hop = 64
+[[stage]]
+id = "z"
+use = "anomaly.multiscale"
+input = "accel.x"
+params = { holdoff = 100, resolution = 0.01 }
+[[stage]]
+id = "f"
+use = "features"
+input = ["accel.x", "accel.z"]
+params = { names = ["rms", "band:5-10"] }
+[[stage]]
+id = "net"
+use = "inference"
+model = "fan"
+input = ["accel.x", "accel.y", "accel.z"]
+[[action]]
+when = "z.alarm and net.class == 'opposite'"
+do = [{ gpio = 15, value = 1, for_ms = 2000 }, { record = "alert" }]
+[link.serial]
+queue = 256
+signals = ["accel.x"]
+every_s = 0.2
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A node folder with the fan model in it."""
+    (tmp_path / "fan").mkdir()
+    for name in ("fan.tflite", "model.toml"):
+        (tmp_path / "fan" / name).write_bytes((FAN / name).read_bytes())
+    (tmp_path / "node.toml").write_text(NODE)
+    return tmp_path
+
+
+def test_compiles_to_what_the_board_needs(folder: Path) -> None:
+    node = compile_node(folder)
+    config = json.loads(node.json)
+    (sensor,) = config["sensors"]
+    assert (sensor["size"], sensor["hop"], sensor["capacity"], sensor["every"]) == (128, 64, 256, 10)
+    assert sensor["report"] == [0]
+    assert sensor["config"]["sda"] == 4 and sensor["config"]["rate_hz"] == 50
+    detector, features, net = config["stages"]
+    assert detector["params"] == {"holdoff": 100, "resolution": 0.01, "threshold": 1.0}
+    assert features["fields"] == ["x_rms", "x_band_5_10", "z_rms", "z_band_5_10"]
+    assert (detector["at"], features["at"], net["at"], config["values"]) == (0, 2, 6, 8)
+    assert net["labels"] == ["normal", "perpendicular", "opposite"] and net["says"] == "class"
+    assert config["actions"][0]["when"] == [1, 6, ["opposite"], "==", "and"]
+    assert config["actions"][0] | {"model": 2, "score": 0} == config["actions"][0]
+    assert node.models == {"fan": folder / "fan" / "fan.tflite"}
+    assert node.modules == (
+        "anomaly.multiscale",
+        "drivers.mpu6050",
+        "node",
+        "stages.detector",
+        "stages.features",
+        "stages.inference",
+    )
+
+
+def test_same_node_same_bytes_and_paths_are_filled_in(folder: Path) -> None:
+    first, second = compile_node(folder), compile_node(folder)
+    assert first.json == second.json
+    rendered = json.loads(first.render({"fan": "/midge/models/fan-0.midge"}))
+    assert rendered["stages"][2]["model"] == "/midge/models/fan-0.midge"
+    assert b" " not in first.json.replace(b"z.alarm and net.class == 'opposite'", b"")
+
+
+# (what to replace, by what, the dotted key, a part of what is said, a part of what to do)
+MISTAKES = [
+    ("schema = 1", "schema = 2", "schema", "2 is no known version", "schema = 1"),
+    ("schema = 1\n", "", "schema", "None is no known version", "schema = 1"),
+    ("schema = 1", "schema = 1\nwatchdog_m = 5000", "watchdog_m", "no key 'watchdog_m'", "'watchdog_ms'"),
+    ("schema = 1", "schema = 1\nwatchdog_ms = 9000", "watchdog_ms", "9000 ms", "watchdog"),
+    ('name = "fan-3"', 'name = "fan 3"', "name", "'fan 3' cannot name a node", "letters"),
+    ('board = "pico-w"', 'board = "pico-v"', "board", "'pico-v'", "pico"),
+    ('board = "pico-w"\n', "", "board", "missing", "board = ..."),
+    ("rate_hz = 50", "rate_hx = 50", "sensor.accel.rate_hx", "no key 'rate_hx'", "'rate_hz'"),
+    ("rate_hz = 50", "rate_hz = 2000", "sensor.accel.rate_hz", "2000 Hz", "rate"),
+    ("rate_hz = 50", "rate_hz = -1", "sensor.accel.rate_hz", "-1 Hz", "rate"),
+    ("rate_hz = 50\n", "", "sensor.accel.rate_hz", "missing", "rate_hz = 50"),
+    ("rate_hz = 50", 'rate_hz = "50"', "sensor.accel.rate_hz", "'50' is not a number", "Correct"),
+    ("rate_hz = 50", "rate_hz = true", "sensor.accel.rate_hz", "true is not a number", "Correct"),
+    ('"mpu6050"', '"mpu6500"', "sensor.accel.driver", "no driver 'mpu6500'", "'mpu6050'"),
+    ("sda = 4", "sdb = 4", "sensor.accel.bus.sdb", "no key 'sdb'", "'sda'"),
+    ("sda = 4, ", "", "sensor.accel.bus", "two pins", "sda"),
+    ("i2c = 0, ", "", "sensor.accel.bus", "i2c or adc", "Write"),
+    ('["x", "y", "z"]', '["x", "x", "z"]', "sensor.accel.channels", "twice", "once"),
+    ('["x", "y", "z"]', '["x", 3]', "sensor.accel.channels[1]", "3 is not a string", "Correct"),
+    ('["x", "y", "z"]', "[]", "sensor.accel.channels", "empty", "Name"),
+    ('["x", "y", "z"]', '["x y"]', "sensor.accel.channels", "'x y' is no name", "letters"),
+    ("[sensor.accel]", "[sensor.sys]", "sensor.sys", "'sys' is taken", "another"),
+    ("[sensor.accel]", "[sensor.in]", "sensor.in", "'in' is no name", "letters"),
+    ('mode = "batch"', 'mode = "batsch"', "sampling.mode", "'batsch' is not one of", "'batch'"),
+    ('mode = "batch"', 'mode = "stream"', "sampling.window", "no windows", "batch"),
+    ('mode = "batch"', 'mode = "adaptive"', "sampling.window", "no windows", "Remove"),
+    ("window = 128", "window = 12.5", "sampling.window", "12.5 is not a whole number", "Correct"),
+    ("window = 128\nhop = 64", "", "sampling.window", "no size", "window = 128"),
+    ("hop = 64", "hop = 200", "sampling.hop", "longer than the window", "at most"),
+    ("hop = 64", "hop = -1", "sampling.hop", "negative", "positive"),
+    ("hop = 64", "threshold = 1", "sampling.threshold", "'event'", "Remove"),
+    ("hop = 64", "every_s = 1", "sampling.every_s", "time or by size", "Remove"),
+    ("window = 128\nhop = 64", "window = 8192\nhop = 8192", "sampling.window", "bytes", "shorter"),
+    ('id = "f"', 'id = "z"', "stage[1].id", "'z' is taken", "another"),
+    ('id = "f"', 'id = "accel"', "stage[1].id", "'accel' is taken", "another"),
+    ('id = "f"', 'id = "class"', "stage[1].id", "'class' is no name", "letters"),
+    ('"anomaly.multiscale"', '"anomaly.multscale"', "stage[0].use", "'anomaly.multscale'", "'anomaly.multiscale'"),
+    ('input = "accel.x"', 'input = "accel.w"', "stage[0].input", "no signal 'accel.w'", "'accel."),
+    ('input = "accel.x"', 'input = "acel.x"', "stage[0].input", "no signal 'acel.x'", "'accel.x'"),
+    ('input = "accel.x"', 'input = ["accel.x", "accel.y"]', "stage[0].input", "one signal", "one stage"),
+    ('input = "accel.x"', "input = []", "stage[0].input", "empty", "Name"),
+    ('input = "accel.x"', 'input = "f.x_rms"', "stage[0].input", "no signal 'f.x_rms'", "signals"),
+    ("holdoff = 100", "holdof = 100", "stage[0].params.holdof", "no parameter 'holdof'", "'holdoff'"),
+    ("holdoff = 100", "holdoff = 0", "stage[0].params", "holdoff must be at least 1", "Correct"),
+    ("holdoff = 100", 'holdoff = "a"', "stage[0].params", "refuses", "Correct"),
+    ('input = "accel.x"', 'input = "accel.x"\nmodel = "fan"', "stage[0].model", "runs no model", "Remove"),
+    ('"rms", ', '"rns", ', "stage[1].params", "no feature 'rns'", "Correct"),
+    ("band:5-10", "band:5.1-5.2", "stage[1].params", "no bin", "Correct"),
+    ('params = { names = ["rms", "band:5-10"] }', "", "stage[1].params.names", "missing", "names"),
+    ('model = "fan"', 'model = "fun"', "stage[2].model", "no model 'fun'", "'fan'"),
+    ('model = "fan"\n', "", "stage[2].model", "missing", "model ="),
+    ('model = "fan"', 'model = "fan"\nparams = { level = 1 }', "stage[2].params.level", "no parameters", "Remove"),
+    ('"accel.x", "accel.y", "accel.z"]', '"accel.x"]', "stage[2].input", "128 samples x 1 channels", "Correct"),
+    ('"accel.x", "accel.y", "accel.z"]', '"accel.x", "accel.x"]', "stage[2].input", "twice", "once"),
+    ("'opposite'", "'oposite'", "action[0].when", "no class 'oposite'", "'opposite'"),
+    ("z.alarm and", "z.alam and", "action[0].when", "no value 'z.alam'", "'z.alarm'"),
+    ("z.alarm and", "z.score and", "action[0].when", "neither true nor false", "Compare"),
+    ("do = [{ gpio", "do = [{ gpoi", "action[0].do[0].gpoi", "no key 'gpoi'", "'gpio'"),
+    ("gpio = 15", 'gpio = "15"', "action[0].do[0].gpio", "'15' is not a whole number", "Correct"),
+    ("gpio = 15", "gpio = 99", "action[0].do[0].gpio", "99 is no pin", "number"),
+    ("gpio = 15", "gpio = 4", "action[0].do[0].gpio", "wired to sensor.accel", "another"),
+    ("value = 1", "value = 2", "action[0].do[0].value", "2 is not one of 0, 1", "Correct"),
+    ("for_ms = 2000", "for_ms = 0", "action[0].do[0].for_ms", "positive", "milliseconds"),
+    ("gpio = 15, value = 1, ", "log = 'x', ", "action[0].do[0].for_ms", "belongs to gpio", "Remove"),
+    ('{ record = "alert" }', '{ record = "a", log = "b" }', "action[0].do[1]", "exactly one", "Split"),
+    ('do = [{ gpio = 15, value = 1, for_ms = 2000 }, { record = "alert" }]', "do = []", "action[0].do", "empty", "do"),
+    ("queue = 256", "queue = 1", "link.serial.queue", "1 is too small", "8"),
+    ('signals = ["accel.x"]', 'signals = ["accel.q"]', "link.serial.signals", "no signal 'accel.q'", "'accel."),
+    ("[link.serial]", "[link.seriel]", "link.seriel", "no key 'seriel'", "'serial'"),
+    ("[link.serial]", "[monitor]\ninterval_s = 0\n[link.serial]", "monitor.interval_s", "too small", "1"),
+    ("{ i2c = 0, sda = 4, scl = 5 }", "3", "sensor.accel.bus", "3 is not a table", "{ }"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "where", "what", "do"), MISTAKES, ids=[f"{m[2]}:{m[1]}" for m in MISTAKES])
+def test_mistake_is_named(folder: Path, old: str, new: str, where: str, what: str, do: str) -> None:
+    assert old in NODE
+    text = NODE.replace(old, new, 1)
+    (folder / "node.toml").write_text(text)
+    with pytest.raises(NodeFileError) as raised:
+        compile_node(folder)
+    error = raised.value
+    assert error.where == where
+    assert what in error.what and do in error.do
+    assert error.line == line_of(text, where)
+    assert "\n" not in str(error)
+    if error.line:
+        assert str(error).startswith(f"{folder / 'node.toml'}:{error.line}: {where}: ")
+
+
+def test_no_toml_names_the_line(folder: Path) -> None:
+    (folder / "node.toml").write_text(NODE.replace("rate_hz = 50", "rate_hz = = 50"))
+    with pytest.raises(NodeFileError, match=r"node\.toml:9: .*this is no TOML"):
+        compile_node(folder)
+
+
+def test_missing_node_file(tmp_path: Path) -> None:
+    with pytest.raises(NodeFileError, match="there is no node file"):
+        compile_node(tmp_path)
+
+
+def test_damaged_model_is_refused(folder: Path) -> None:
+    (folder / "fan" / "fan.tflite").write_bytes(b"")
+    with pytest.raises(BadFile):
+        compile_node(folder)
+
+
+def test_two_models_in_a_folder(folder: Path) -> None:
+    (folder / "fan" / "other.tflite").write_bytes(b"")
+    with pytest.raises(NodeFileError, match=r"holds several models: fan\.tflite, other\.tflite"):
+        compile_node(folder)
+
+
+def test_card_with_too_many_labels(folder: Path) -> None:
+    (folder / "fan" / "model.toml").write_text('labels = ["a", "b"]')
+    with pytest.raises(NodeFileError, match="3 outputs, its card names 2 labels"):
+        compile_node(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("name", 2),
+        ("sensor.accel", 4),
+        ("sensor.accel.rate_hz", 9),
+        ("sensor.accel.bus.sda", 6),
+        ("sensor.accel.nothing", 4),
+        ("stage[0].use", 16),
+        ("stage[1].params.names", 23),
+        ("stage[2].model", 27),
+        ("action[0].do[1]", 31),
+        ("nothing", 0),
+    ],
+)
+def test_line_of_a_key(key: str, line: int) -> None:
+    assert line_of(NODE, key) == line
+
+
+@pytest.mark.parametrize(
+    ("sampling", "size", "max_ms"),
+    [
+        ('mode = "stream"', 32, 50),
+        ('mode = "batch"\nevery_s = 2', 100, 2000),
+        ('mode = "batch"\nwindow = 10', 10, 0),
+        ('mode = "event"\nthreshold = 0.5', 1, 0),
+        ('mode = "event"\nthreshold = 0.5\nwindow = 16', 16, 0),
+    ],
+)
+def test_modes_become_batches(folder: Path, sampling: str, size: int, max_ms: int) -> None:
+    head, rest = NODE.split("[sampling]")
+    _, tail = rest.split("[[stage]]", 1)
+    stage = tail.split("[[stage]]")[0]
+    (folder / "node.toml").write_text(f"{head}[sampling]\n{sampling}\n[[stage]]{stage}")
+    (sensor,) = json.loads(compile_node(folder).json)["sensors"]
+    assert (sensor["size"], sensor["max_ms"]) == (size, max_ms)
+
+
+def test_adaptive_rate_follows_from_the_interval(folder: Path) -> None:
+    head = NODE.split("[sampling]")[0].replace("rate_hz = 50\n", "")
+    (folder / "node.toml").write_text(f'{head}[sampling]\nmode = "adaptive"\nnormal_s = 60\nalert_s = 5\n')
+    config = json.loads(compile_node(folder).json)
+    assert config["sampling"] == {"mode": "adaptive", "normal_ms": 60000, "alert_ms": 5000}
+    assert config["sensors"][0]["rate_hz"] == pytest.approx(1 / 60)
+    assert (config["sensors"][0]["size"], config["sensors"][0]["every"]) == (1, 1)
+
+
+@pytest.mark.parametrize("intervals", ["alert_s = 5", "normal_s = 5\nalert_s = 60", "normal_s = 5"])
+def test_adaptive_intervals_must_fit(folder: Path, intervals: str) -> None:
+    head = NODE.split("[sampling]")[0].replace("rate_hz = 50\n", "")
+    (folder / "node.toml").write_text(f'{head}[sampling]\nmode = "adaptive"\n{intervals}\n')
+    with pytest.raises(NodeFileError) as raised:
+        compile_node(folder)
+    assert raised.value.where == "sampling.alert_s"
+
+
+def test_detector_on_a_feature(folder: Path) -> None:
+    text = NODE.split("[[action]]")[0] + '[[stage]]\nid = "w"\nuse = "anomaly.window"\ninput = "f.z_rms"\n'
+    (folder / "node.toml").write_text(text)
+    stage = json.loads(compile_node(folder).json)["stages"][3]
+    assert (stage["value"], stage["kind"], stage["at"]) == (4, "window", 8)
