@@ -45,3 +45,5 @@ def command(
         f"{unchanged} unchanged, {report.tested} model{'' if report.tested == 1 else 's'} tested, "
         f"{time.monotonic() - began:.1f} s"
     )
+    for part, reason in report.disabled.items():
+        console.print(f"[yellow]{part} does not work[/]: {reason}", highlight=False)

@@ -60,7 +60,8 @@ class NodeConnection:
         self._lines = Lines()
         self._waiting: list[str] = []
         self._last_id = 0
-        self.last_words = ""  # the last line that was none of the node's: a traceback's end, if it fell over
+        self.last_words = ""  # why it did not greet: an exception, an error that it logged, or else its last line
+        self._in_traceback = False
 
     def lines(self, timeout: float | None = None) -> Generator[str]:
         """Whole lines as they come; ends after `timeout` seconds."""
@@ -101,10 +102,22 @@ class NodeConnection:
             for line in self.lines(min(_ASK_EVERY, max(0.0, end - time.monotonic()))):
                 if parse_pack(line) or _object(line).get("ok") is True:
                     return line
-                self.last_words = line.strip() or self.last_words
+                self._overhear(line)
             if self._lines.partial.endswith(">>> "):
                 break  # at the prompt: main.py has ended
         return ""
+
+    def _overhear(self, line: str) -> None:
+        """Keeps what a person would quote; an exception outlives the prompt's banner below it."""
+        error = _object(line).get("error")
+        if isinstance(error, dict):
+            self.last_words = str(cast(dict[str, Any], error).get("what", line))
+        elif line.startswith("Traceback "):
+            self._in_traceback, self.last_words = True, ""
+        elif not line.strip() or (self._in_traceback and (self.last_words or line.startswith(" "))):
+            return
+        else:
+            self.last_words = line.strip()
 
     def _ask(self, name: str, fields: dict[str, Any]) -> int:
         self._last_id += 1

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from midgehost.deploy.connection import NodeConnection
+from midgehost.deploy.connection import CommandError, NodeConnection
 from midgehost.deploy.modules import main_source
 from midgehost.deploy.plan import Payload, Plan, make_plan
 from midgehost.deploy.probe import BoardInfo
@@ -50,7 +51,7 @@ class Report:
     copied: int  # files that the board copied from the old slot
     kept: int  # files that were there already
     tested: int  # bundles whose self-test passed
-    greeting: str  # the node's first words
+    disabled: dict[str, Any]  # parts of the node that do not work (a silent sensor, a model too big): the reason
 
 
 def deploy(
@@ -86,7 +87,7 @@ def deploy(
         say("activating")
         slots.install_main(main_source(), force)
         slots.activate(plan.slot)
-    except (LineDropped, Timeout):
+    except LineDropped:
         raise
     except BaseException:  # Ctrl-C as well: the old node goes on
         with contextlib.suppress(MidgeError):
@@ -94,11 +95,14 @@ def deploy(
         raise
     slots.release()
     say("waiting for the node")
-    greeting = _greet(transport, slots, plan, greet_timeout)
+    connection = NodeConnection(transport)
+    if not connection.greet(greet_timeout):
+        _take_back(slots, plan, connection.last_words)
     if plan.collect:
         say("removing the old node")
         _collect(transport, slots, plan, greet_timeout)
-    return Report(plan.slot, tuple(plan.send), plan.send_bytes, len(plan.copy), len(plan.keep), tested, greeting)
+    disabled = _disabled(transport)
+    return Report(plan.slot, tuple(plan.send), plan.send_bytes, len(plan.copy), len(plan.keep), tested, disabled)
 
 
 def remove(transport: Transport, on_step: Callable[[str], None] | None = None) -> int:
@@ -127,9 +131,9 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Progress | Non
 
 
 def _check_space(transport: Transport, plan: Plan) -> None:
-    free = int(transport.exec("import os\n_s=os.statvfs('/')\nprint(_s[0]*_s[3])"))
-    if plan.needed > free + plan.reclaimed:
-        raise Full(plan.needed, free + plan.reclaimed)
+    room = transport.free_bytes() + plan.reclaimed
+    if plan.needed > room:
+        raise Full(plan.needed, room)
 
 
 def _fill_slot(transport: Transport, slots: Slots, plan: Plan, progress: Progress | None) -> None:
@@ -162,19 +166,16 @@ def _self_test(transport: Transport, slot: str, payload: Payload) -> int:
     return len(models)
 
 
-def _greet(transport: Transport, slots: Slots, plan: Plan, timeout: float) -> str:
-    """The node's first words; takes the node back when there are none. Raises Rejected."""
-    connection = NodeConnection(transport)
-    greeting = connection.greet(timeout)
-    if greeting:
-        return greeting
+def _take_back(slots: Slots, plan: Plan, last_words: str) -> NoReturn:
+    """The old node in place of one that did not greet. Raises Rejected."""
     slots.hold()
-    if plan.active is None:
+    old = plan.active if plan.active != plan.slot else None
+    if old is None:
         slots.restore_main()
-    slots.activate(plan.active)
+    slots.activate(old)
     slots.release()
-    last = connection.last_words or "nothing"
-    raise Rejected(f"it did not start within {timeout:g} s and said {last!r}; the old node was put back")
+    now = "The old node runs again." if old else "No node runs on the board now."
+    raise Rejected(f"it did not start and said {last_words or 'nothing'!r}", now)
 
 
 def _collect(transport: Transport, slots: Slots, plan: Plan, timeout: float) -> None:
@@ -183,3 +184,11 @@ def _collect(transport: Transport, slots: Slots, plan: Plan, timeout: float) -> 
     slots.release()
     if not NodeConnection(transport).greet(timeout):
         raise Timeout(transport.name, "starting the node again", timeout)
+
+
+def _disabled(transport: Transport) -> dict[str, Any]:
+    """What the running node says it cannot do; nothing when it is too busy to say."""
+    try:
+        return NodeConnection(transport).command("status").get("disabled", {})
+    except (Timeout, CommandError):
+        return {}

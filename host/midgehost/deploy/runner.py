@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +86,6 @@ class ModelOnBoard:
         self._put(f"{_FOLDER}/model.midge", self.bundle.encode())
 
     def _put(self, path: str, data: bytes) -> None:
-        import hashlib
-
         try:
             if self.transport.sha256(path) == hashlib.sha256(data).hexdigest():
                 return
@@ -102,8 +102,6 @@ class ModelOnBoard:
         return words[1], words[2]
 
     def _feed(self, inputs: Sequence[NDArray[Any]]) -> None:
-        import binascii
-
         tensors = self.bundle.inputs
         if len(inputs) != len(tensors):
             raise DataError(f"The model takes {len(tensors)} inputs, not {len(inputs)}.", "Give one array an input.")
@@ -122,8 +120,6 @@ class ModelOnBoard:
         return np.frombuffer(self._dump(expression), tensor.dtype).reshape(tensor.shape).copy()
 
     def _dump(self, expression: str) -> bytes:
-        import binascii
-
         lines = self.transport.exec(f"_midge_dump({expression})", 60).split()
         return b"".join(binascii.a2b_base64(line) for line in lines)
 

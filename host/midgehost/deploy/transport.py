@@ -80,6 +80,10 @@ class Transport(Protocol):
         """Removes a file. Raises RemoteError (ENOENT)."""
         ...
 
+    def free_bytes(self, path: str = "/") -> int:
+        """Free bytes of the file system that holds `path`."""
+        ...
+
     def restart(self) -> None:
         """Soft reset into the raw REPL: a clean heap, boot.py runs, main.py does not."""
         ...
@@ -255,7 +259,7 @@ class SerialTransport:
         self.exec(f"import os\nos.remove({path!r})")
 
     def free_bytes(self, path: str = "/") -> int:
-        """Free bytes of the file system that holds `path`."""
+        """Free bytes of a file system, see `Transport.free_bytes`."""
         return int(self.exec(f"import os\n_s=os.statvfs({path!r})\nprint(_s[0]*_s[3])"))
 
     # --- the running program ----------------------------------------------------------------------------------------
