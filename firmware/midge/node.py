@@ -124,6 +124,9 @@ class Node:
         # Called between two kernels of a model: the rest of the node lives here.
         self.link.poll()
         self.outputs.poll(time.ticks_ms())
+        for sensor in self.sensors:
+            if sensor.sampler:
+                sensor.sampler.poll()
         self._feed()
 
     def tell(self, made, urgent=False):
@@ -184,8 +187,12 @@ class Node:
                     self._samplers[sensor.id] = sensor.sampler
             self._outbox.extend(self.monitor.records())
         if self._outbox:
-            self.link.send(self._outbox)
-            self._outbox = []
+            outbox, self._outbox = self._outbox, []
+            try:
+                self.link.send(outbox)
+            except MemoryError:  # they are lost: kept, they would leave the heap no room to recover
+                self.link.lost += len(outbox)
+                raise
         if busy and time.ticks_diff(now, self._collected) >= _COLLECT_MS:
             self._collected = now
             self.monitor.collect()
@@ -227,16 +234,18 @@ class _Reporting:
 
     def __init__(self, config):
         self._channels = config["report"]
-        self._every = config["every"]
+        self._every_ms = config["every_ms"]
         self._next = 0  # number of the next sample to report
 
     def signals(self, sensor, outbox):
         # Appends records of what is due in the window; whether anything was.
         due = False
+        every = max(1, int(self._every_ms * sensor.rate_hz / 1000 + 0.5))
         for i in range(sensor.fresh, sensor.count):
-            if sensor.index + i - sensor.fresh < self._next:
+            number = sensor.index + i - sensor.fresh
+            if number < self._next:
                 continue
-            self._next = sensor.index + i - sensor.fresh + self._every
+            self._next = number + every
             due = True
             for channel in self._channels:
                 value = sensor.window[i * sensor.channels + channel] * sensor.scale + sensor.offset

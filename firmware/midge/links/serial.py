@@ -14,7 +14,7 @@ _LINE = const(512)  # bytes of a command at most
 _CHUNK = const(128)  # bytes written at a time: what a USB or pty buffer that is ready surely takes
 _CHUNKS = const(8)  # ... and so often in one poll
 _READ = const(256)  # bytes read in one poll at most
-_PACK = const(24)  # records in one line at most
+_PACK = const(12)  # records in one line at most
 _URGENT = const(32)  # replies and alerts that wait at most
 _NEWLINE = const(10)
 
