@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import hashlib
+import re
 import time
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, Self
@@ -29,6 +30,7 @@ RESET_TIMEOUT = 15.0  # s, for a board to come back on its port
 _FIRST_TRY = 0.4  # s, for the first try of that
 _VANISH_TIMEOUT = 1.0  # s, in which a board that resets says something, or its USB port vanishes
 
+_NO_SPACE = re.compile(r"ENOSPC|OSError: (\[Errno )?28\b")  # ports differ in how they print it
 # What `put`, `get` and `sha256` need on the board; sent once a connection.
 _AGENT = """
 import os,binascii,hashlib
@@ -209,7 +211,7 @@ class SerialTransport:
         except RemoteError as error:
             with contextlib.suppress(RemoteError):
                 self.exec("_midge_f.close()")
-            if "ENOSPC" in error.traceback or "Errno 28" in error.traceback:
+            if _NO_SPACE.search(error.traceback):
                 raise Full(len(data), self.free_bytes()) from None
             raise
         if self.sha256(path) != hashlib.sha256(data).hexdigest():
