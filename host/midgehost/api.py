@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from midgehost import ports, virtual
 from midgehost.deploy.connection import NodeConnection
 from midgehost.deploy.probe import BoardInfo, probe
-from midgehost.deploy.transport import SerialTransport
+from midgehost.deploy.transport import SerialTransport, Transport
 from midgehost.records import Record
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ class Board:
         self._stack = ExitStack()
         device = self._stack.enter_context(ports.open_port(port, **options))
         try:
-            self.transport = self._stack.enter_context(SerialTransport(device.path, port))
+            self.transport: Transport = device.transport or self._stack.enter_context(
+                SerialTransport(device.path, port)
+            )
         except BaseException:
             self._stack.close()
             raise

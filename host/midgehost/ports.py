@@ -16,11 +16,15 @@ from midgehost.errors import Ambiguous, NotFound
 
 @dataclass
 class Device:
-    """A reachable board: `path` is what pyserial opens. `close()` ends a board that was started for this port."""
+    """A reachable board: `path` is what pyserial opens, unless the opener brings a transport of its own.
+
+    `close()` ends a board that was started for this port.
+    """
 
     name: str
     path: str
     close: Callable[[], None] = field(default=lambda: None)
+    transport: Any = None  # a deploy.transport.Transport, for boards without a serial line
 
 
 Opener = Callable[[str, dict[str, Any]], Device]

@@ -1,0 +1,91 @@
+"""The stock Pico image in the emulator: exact inference on a 32-bit board, and the device tests that count there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device_files import device_tests, files_for, run_test
+
+from midgehost.deploy.modules import compile_modules
+from midgehost.deploy.node_folder import kernel_modules
+from midgehost.deploy.probe import probe
+from midgehost.deploy.runner import ModelOnBoard
+from midgehost.errors import NotFound
+from midgehost.models.convert import convert
+from midgehost.virtual.emulated import EmulatedPico, UnalignedAccess, find_image
+
+pytestmark = pytest.mark.emulated
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> Path:
+    """The stock image, or a skip that says where to put one."""
+    try:
+        return find_image("pico")
+    except NotFound as error:
+        pytest.skip(str(error))
+
+
+class _Pico:
+    """What decides which kernels a bundle needs, before the board runs."""
+
+    arch = "armv6m"
+
+
+def golden(models_dir: Path, name: str, kernels: str, count: int) -> tuple[int, int, float]:
+    """(values, mismatches, milliseconds an inference) of a shared model on the emulated Pico."""
+    bundle = convert(models_dir / f"{name}.tflite")
+    modules = {"inference", *kernel_modules([bundle], _Pico())}  # type: ignore[arg-type]
+    if kernels == "portable":
+        modules = {module.replace(".viper.", ".portable.") for module in modules}
+    files = {f"/midge/run/lib/{path}": data for path, data in compile_modules(modules, "armv6m").items()}
+    with EmulatedPico(files=files | {"/midge/run/model.midge": bundle.encode()}) as pico:
+        on_board = ModelOnBoard(pico, probe(pico), bundle, kernels)
+        assert on_board.level == kernels
+        with np.load(models_dir / f"{name}.golden.npz") as file:
+            inputs, outputs = file["in0"], file["out0"]
+        values = mismatches = 0
+        for i in (0, 9, 14)[:count]:
+            (got,) = on_board.invoke([inputs[i].reshape(bundle.inputs[0].shape)])
+            values += got.size
+            mismatches += int(np.count_nonzero(got.reshape(-1) != outputs[i].reshape(-1)))
+        timed = "import time\n_t=time.ticks_us()\n_model.invoke()\nprint(time.ticks_diff(time.ticks_us(),_t))"
+        return values, mismatches, int(pico.exec(timed, 60)) / 1000
+
+
+@pytest.mark.parametrize("name", ["hello_world_int8", "tinymaix_mnist_valid_q", "mnist_cnn_int8"])
+def test_golden_outputs_viper(models_dir: Path, name: str) -> None:
+    values, mismatches, ms = golden(models_dir, name, "viper", 3)
+    print(f"{name}: {values} values, {mismatches} differ, {ms:.1f} ms by the board's clock")
+    assert values and not mismatches
+
+
+def test_golden_outputs_portable(models_dir: Path) -> None:
+    values, mismatches, _ = golden(models_dir, "hello_world_int8", "portable", 3)
+    assert values and not mismatches
+
+
+@pytest.mark.soak
+def test_golden_outputs_soak(models_dir: Path) -> None:
+    print("\n| model | kernels | values | mismatches | ms by the board's clock |\n|---|---|---|---|---|")
+    for name in ("hello_world_int8", "tinymaix_mnist_valid_q", "mnist_cnn_int8"):
+        for kernels, count in (("viper", 3), ("portable", 1)):
+            values, mismatches, ms = golden(models_dir, name, kernels, count)
+            print(f"| {name} | {kernels} | {values} | {mismatches} | {ms:.1f} |")
+            assert not mismatches
+
+
+def test_device_tests_on_the_stock_image() -> None:
+    tests = device_tests()
+    with EmulatedPico(files=files_for(sorted({path for path, _ in tests}), "armv6m")) as pico:
+        for path, function in tests:
+            run_test(pico, path, function)
+
+
+def test_an_unaligned_access_is_caught() -> None:
+    code = "@micropython.viper\ndef f(a:int)->int:\n return ptr32(a)[0]\n"
+    code += "import uctypes\nb=bytearray(16)\nf(uctypes.addressof(b)+1)"
+    with EmulatedPico() as pico, pytest.raises(UnalignedAccess):
+        pico.exec(code)
