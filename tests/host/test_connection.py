@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 import pytest
@@ -51,7 +52,7 @@ def test_lines_do_not_depend_on_how_the_bytes_come(lines: list[str], cuts: list[
     stream = "".join(line + "\n" for line in lines).encode()
     ends = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     cutter = Lines()
-    found = [line for a, b in zip(ends, ends[1:], strict=False) for line in cutter.feed(stream[a:b])]
+    found = [line for a, b in itertools.pairwise(ends) for line in cutter.feed(stream[a:b])]
     assert found == [line.rstrip("\r") for line in lines]
     assert cutter.partial == ""
 

@@ -30,7 +30,7 @@ class CompileError(DeployError):
 
     def __init__(self, module: str, why: str) -> None:
         self.module = module
-        super().__init__(f"The device module {module} does not compile: {why}.", "Correct the module.")
+        super().__init__(f"The device module {module} cannot be shipped: {why}.", "Correct the module.")
 
 
 def compile_modules(names: Iterable[str] | None, arch: str | None, source: bool = False) -> dict[str, bytes]:
@@ -101,7 +101,11 @@ def _imports(name: str) -> list[str]:
     path = _all_modules()[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    try:
+        tree = ast.parse(path.read_text())
+    except SyntaxError as error:
+        raise CompileError(name, f"line {error.lineno}: {error.msg}") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
