@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+collect_ignore = ["device"]  # runs on boards: tests/bench/test_device.py
 
 
 @pytest.fixture(scope="session")

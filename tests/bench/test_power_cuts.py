@@ -38,7 +38,8 @@ def cut(folder: Path, seed: int) -> tuple[PowerCut, Torn, str]:
         board.wait_ready()
         with SerialTransport(board.path) as line:
             line._enter()
-            line._repl.exec_raw_no_follow(_LOOP)
+            with line._operation("writing until the power goes", 30):
+                line._repl.exec_raw_no_follow(_LOOP)
             assert board.wait_off(30), "the cut never came"
         (torn,) = board.torn
         board.power_cycle()
