@@ -35,7 +35,7 @@ class ContextZScore:
         self.threshold = threshold
         self._probation = probation
         self.holdoff = holdoff or (27 * probation + 99) // 100
-        self._fading = 1 - 20 / probation if probation > 20 else 0.0
+        self._fading = max(probation - 20, 0) / probation  # half gone after 0.035 of the probation
         self._scales = Scales(resolution)
         self._contexts = Contexts()
         self._floats = array("f", bytes(28))

@@ -1,6 +1,6 @@
 # Sliding-window z-score: x is flagged when |x - mean| / (std + 1e-7) > threshold over the last `size` values.
 #
-# x itself is one of them, so no score exceeds (n - 1) / sqrt(n): 2.85 with ten values, 9.9 with a hundred.
+# x itself is one of the n, so no score exceeds sqrt(n - 1): 3 with ten values, 9.95 with a hundred.
 # Size: `size` + 4 single-precision floats. Time: O(1) a sample, amortised. Units: the score has none.
 
 from array import array
