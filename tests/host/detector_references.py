@@ -52,7 +52,7 @@ class Multiscale:
             clipped = min(d2, 400 * self.v[k]) if n > 300 else d2
             self.v[k] = max(self.floor, self.v[k] + max(1 / 2048, 1 / n) * (clipped - self.v[k]))
         if n == 1:  # before the first sample there is no mean to differ from
-            self.v, best, pull = [self.floor] * 4, 0.0, x
+            self.v = [self.floor] * 4
         self.mean += max(1 / 512, 1 / n) * pull
         return best if n > 300 else None
 
@@ -83,9 +83,7 @@ class Recording:
             self.codes = [128] * len(self.codes)
         while self.step and not self.base <= y <= self.base + 255 * self.step:
             wider = self.base - 255 * self.step if y < self.base else self.base
-            self.codes = [
-                math.floor((self.base + c * self.step - wider) / (2 * self.step) + 0.5) for c in self.codes
-            ]
+            self.codes = [math.floor((self.base + c * self.step - wider) / (2 * self.step) + 0.5) for c in self.codes]
             self.base, self.step = wider, 2 * self.step
         self.codes.append(math.floor((y - self.base) / self.step + 0.5) if self.step else 0)
 
