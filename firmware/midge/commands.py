@@ -106,6 +106,5 @@ def _write(owner, name, value):
 
 def _of_sensor(sensor):
     found = {"state": sensor.state(), "unit": sensor.unit, "samples": sensor.index + sensor.count - sensor.fresh}
-    if sensor.sampler:
-        found.update(sensor.sampler.stats())
+    found.update(sensor.sampler.stats())
     return found

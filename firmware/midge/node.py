@@ -17,11 +17,13 @@ from midge.errors import describe
 from midge.links.serial import SerialLink
 from midge.monitor import Monitor
 from midge.records import record
+from midge.reporting import Reporting
 from midge.schedule import AdaptiveInterval
 from midge.sensors import Sensor
 
 _COLLECT_MS = const(1000)  # from one garbage collection to the next at least; it stops what is no hard interrupt
 _IDLE_MS = const(1)
+_OUTBOX = const(12)  # records that wait to be written as one line: as objects they take much more room than as text
 
 
 def run(path):
@@ -48,7 +50,7 @@ class Node:
         self.interval_s = config["monitor_ms"] / 1000
         self.clock = Clock()
         self.link = SerialLink(config["link"]["queue"], name=self.name)
-        self._samplers = {}  # of the sensors that answer, by id: what the monitor reports on
+        self._samplers = {}  # by sensor
         self.monitor = Monitor(self.clock, self._samplers)
         self.sensors, self.stages, self.actions = [], [], []
         self.disabled = {}  # stages that could not be made: id, error code
@@ -62,22 +64,24 @@ class Node:
         self.outputs = None
 
     def open(self):
-        # Models first: their arenas need the largest blocks of the heap. Then everything in the node file's order.
+        # Whatever needs large blocks comes first, while the heap has them: rings and windows, then arenas and weights.
         import machine
 
-        config = self._config
+        config, self._config = self._config, None  # what parts do not keep of it is not needed again
         sampling = config["sampling"]
         self.outputs = Outputs(machine.Pin)
         self.threshold = sampling.get("threshold")
         if sampling["mode"] == "adaptive":
             self.interval = AdaptiveInterval(sampling["normal_ms"], sampling["alert_ms"])
         for part in config["sensors"]:
-            self.sensors.append(Sensor(part, self.threshold, self.clock, self.report))
+            sensor = Sensor(part, self.threshold, self.clock, self.report)
+            self.sensors.append(sensor)
+            self._samplers[sensor.id] = sensor.sampler
         self._open_stages(config["stages"])
         self.actions = [Action(part, self) for part in config["actions"]]
         self.link.on_command(Commands(self).answer)
         self.link.send(self.monitor.start_records())
-        self._reporting = [_Reporting(part) for part in config["sensors"]]
+        self._reporting = [Reporting(part) for part in config["sensors"]]
         self._spoke = self._collected = time.ticks_ms()
         if "watchdog_ms" in config:
             self._wdt = machine.WDT(timeout=config["watchdog_ms"])
@@ -125,16 +129,17 @@ class Node:
         self.link.poll()
         self.outputs.poll(time.ticks_ms())
         for sensor in self.sensors:
-            if sensor.sampler:
-                sensor.sampler.poll()
+            sensor.sampler.poll()
         self._feed()
 
     def tell(self, made, urgent=False):
         # A record for the link; urgent ones overtake, and do not give way when the queue is full.
         if urgent:
             self.link.send((made,), True)
-        else:
-            self._outbox.append(made)
+            return
+        self._outbox.append(made)
+        if len(self._outbox) == _OUTBOX:
+            self._flush()
 
     def report(self, name, error):
         # A failure of `name`, or with None its end. A failure that repeats is told the 1st, 2nd, 4th, 8th ... time.
@@ -182,24 +187,18 @@ class Node:
                 self._step(number, sensor)
         if time.ticks_diff(now, self._spoke) >= 1000 * self.interval_s:
             self._spoke = now
-            for sensor in self.sensors:
-                if sensor.sampler:
-                    self._samplers[sensor.id] = sensor.sampler
-            self._outbox.extend(self.monitor.records())
+            for made in self.monitor.records():
+                self.tell(made)
         if self._outbox:
-            outbox, self._outbox = self._outbox, []
-            try:
-                self.link.send(outbox)
-            except MemoryError:  # they are lost: kept, they would leave the heap no room to recover
-                self.link.lost += len(outbox)
-                raise
+            self._flush()
         if busy and time.ticks_diff(now, self._collected) >= _COLLECT_MS:
             self._collected = now
             self.monitor.collect()
         return busy
 
     def _step(self, number, sensor):
-        due = self._reporting[number].signals(sensor, self._outbox)
+        reporting = self._reporting[number]
+        due = reporting.is_due(sensor)
         unusual = False
         for stage in self.stages:
             if stage.sensor != number:
@@ -213,11 +212,22 @@ class Node:
                 self.report(stage.id, None)
                 unusual = unusual or getattr(stage, "unusual", False)
                 if due:
-                    self._outbox.extend(stage.records(sensor.newest_ms))
+                    for made in stage.records(sensor.newest_ms):
+                        self.tell(made)
         for action in self.actions:
             action.poll(sensor.newest_ms)
+        if due:
+            reporting.tell(sensor, self.tell)
         if self.interval is not None:
             self._adapt(sensor, unusual)
+
+    def _flush(self):
+        outbox, self._outbox = self._outbox, []
+        try:
+            self.link.send(outbox)
+        except MemoryError:  # they are lost: kept, they would leave the heap no room to recover
+            self.link.lost += len(outbox)
+            raise
 
     def _adapt(self, sensor, unusual):
         before = self.interval.ms
@@ -227,27 +237,3 @@ class Node:
     def _feed(self):
         if self._wdt:
             self._wdt.feed()
-
-
-class _Reporting:
-    # Which samples of a sensor go out as records.
-
-    def __init__(self, config):
-        self._channels = config["report"]
-        self._every_ms = config["every_ms"]
-        self._next = 0  # number of the next sample to report
-
-    def signals(self, sensor, outbox):
-        # Appends records of what is due in the window; whether anything was.
-        due = False
-        every = max(1, int(self._every_ms * sensor.rate_hz / 1000 + 0.5))
-        for i in range(sensor.fresh, sensor.count):
-            number = sensor.index + i - sensor.fresh
-            if number < self._next:
-                continue
-            self._next = number + every
-            due = True
-            for channel in self._channels:
-                value = sensor.window[i * sensor.channels + channel] * sensor.scale + sensor.offset
-                outbox.append(record(sensor.names[channel], value, sensor.time_of(i), sensor.unit))
-        return due

@@ -40,6 +40,10 @@ class Sampler:
         self._tick_us = self._period = 0
         self.set_rate(rate_hz)
 
+    def attach(self, driver):
+        # Reads another driver of as many channels from now on: the same sensor, opened anew.
+        self._read = driver.read_into
+
     def set_rate(self, rate_hz):
         # Takes effect at once; samples that wait stay, statistics start afresh.
         if not 0 < rate_hz <= 1000:

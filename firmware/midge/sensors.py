@@ -30,7 +30,8 @@ class Sensor:
         self.names = [self.id + "." + channel for channel in config["channels"]]
         self.unit = config["unit"]
         self.rate_hz = config["rate_hz"]
-        self.sampler = None
+        # Ring and window are made once, while the heap still has room for them in one piece.
+        self.sampler = Sampler(self, self.rate_hz, config["capacity"])
         self.window = array("h", bytes(2 * config["size"] * self.channels))
         self.count = self.fresh = self.index = 0
         self.scale, self.offset = 1.0, 0.0
@@ -40,7 +41,8 @@ class Sensor:
         self._config = config
         self._clock = clock
         self._report = report
-        self._wanted = False
+        self._wanted = False  # whether the node is to sample
+        self._batch = None  # None while the sensor is closed
         self._failed = False
         self._delay_ms = _FIRST_RETRY_MS
         self._retry_at = 0
@@ -57,15 +59,16 @@ class Sensor:
 
     def set_rate_hz(self, rate_hz):
         # Above 0, up to 1000 Hz, at once. Raises ValueError.
-        if self.sampler:
-            self.sampler.set_rate(rate_hz)
-        elif not 0 < rate_hz <= 1000:
-            raise ValueError("rate_hz must lie above 0 and up to 1000")
+        self.sampler.set_rate(rate_hz)
         self.rate_hz = rate_hz
+
+    def read_into(self, ring, offset):
+        # What the sampler reads before there is a driver.
+        raise OSError(19)  # ENODEV
 
     def poll(self, now):
         # now: ticks_ms. True when a window has closed that is worth a look.
-        if self.sampler is None:
+        if self._batch is None:
             if self._wanted and time.ticks_diff(now, self._retry_at) >= 0:
                 self._open(now)
             return False
@@ -87,7 +90,7 @@ class Sensor:
     def state(self):
         if not self._wanted:
             return "stopped"
-        if self.sampler:
+        if self._batch:
             return "running"
         return "silent" if self._failed else "starting"
 
@@ -96,22 +99,23 @@ class Sensor:
         try:
             driver = drivers.open(config["driver"], config["config"])
             self.scale, self.offset = driver.scale, driver.offset
-            self.sampler = Sampler(driver, self.rate_hz, config["capacity"])
-        except (MidgeError, OSError) as error:
+            self.sampler.attach(driver)
+        except Exception as error:  # the driver is anyone's code
             self._fail(error, now)
             return
+        while self.sampler.read_into(self.window, config["size"]):
+            pass  # left over from before the gap
         self._batch = Batch(self.sampler, self.window, config["size"], config["hop"], config["max_ms"])
         self.index += self.count - self.fresh
         self.count = self.fresh = 0
-        self._seen_errors = self._seen_taken = 0
+        self._seen_errors, self._seen_taken = self.sampler.errors, self.sampler.taken
         self._checked = now
         self._failed = False
         self.sampler.start()
 
     def _close(self):
-        if self.sampler:
-            self.sampler.stop()
-            self.sampler = None
+        self.sampler.stop()
+        self._batch = None
 
     def _fail(self, error, now):
         self._close()

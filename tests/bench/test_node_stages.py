@@ -163,8 +163,8 @@ def test_zeros_in_the_signal_alarm_as_on_the_host(tmp_path: Path) -> None:
         'rate_hz = 500\n[[stage]]\nid = "z"\nuse = "anomaly.multiscale"\ninput = "accel.x"\n'
         "params = { holdoff = 50, resolution = 0.0001 }\n"
     )
-    samples = noise(1000, seed=2)
-    zeroed = [(0.0, 0.0, 0.0) if 600 <= i < 603 else s for i, s in enumerate(samples)]
+    samples = [(1 + 0.01 * (i * 7 % 5), y, z) for i, (_, y, z) in enumerate(noise(1000))]
+    zeroed = [(0.0, 0.0, 0.0) if 600 <= i < 603 else sample for i, sample in enumerate(samples)]
     judge = twin.detector("multiscale", holdoff=50, resolution=0.0001)
     values = [c[0] / 16384 for c in counts(zeroed)]
     expected = [i for i, (_, alarm) in enumerate(twin.feed(judge, values)) if alarm]
@@ -208,9 +208,8 @@ def test_adaptive_mode_tightens_after_two_anomalies(tmp_path: Path) -> None:
         assert NodeConnection(line).command("set", name="sampling.alert_ms", value=30) == 30
     times = [record.t or 0 for record in records if record.name == "accel.x"]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    calm, tight = sorted(gaps[:12])[6], gaps[13]
-    assert 0.15 < calm < 0.3
-    assert tight < 0.1  # from the second anomaly on
+    assert 150 < sorted(gaps[:12])[6] < 300  # ms, calm
+    assert gaps[13] < 100  # from the second anomaly on
     assert gaps[13] < gaps[16] < gaps[18]  # and back, half as long again each time
 
 
@@ -282,12 +281,18 @@ node.close()
 
 def test_no_heap_for_the_model_disables_only_the_model(tmp_path: Path) -> None:
     code = """
-import gc
-gc.collect()
-hog = [bytearray(1024) for _ in range((gc.mem_free() - 22000) // 1060)]
+open_stage = midge.node.stages.open
+def open_with_a_full_heap(config, node):
+    hog = []
+    try:
+        while config['use'] == 'inference':
+            hog.append(bytearray(2048))
+    except MemoryError:
+        pass
+    return open_stage(config, node)
+midge.node.stages.open = open_with_a_full_heap
 node.open()
 node.start()
-hog = None
 turn(1500)
 print()
 print('END', node.disabled, [stage.id for stage in node.stages])
@@ -303,8 +308,9 @@ node.close()
 def test_watchdog_is_fed_while_the_node_works_and_bites_when_it_hangs(tmp_path: Path) -> None:
     text = HEAD.replace("schema = 1", "schema = 1\nwatchdog_ms = 1000") + WINDOWS
     with running(Recording(noise(100), end="loop"), tmp_path, text) as (board, line):
+        gather(line, "net.class", 1)
         boots = len(board.boots)
-        gather(line, "net.class", 12)  # 1.6 s of samples
+        gather(line, "net.class", 12)  # 1.5 s of samples
         assert board.boots[boots:] == []
         line.exec("")  # ends the node, not its watchdog
         gather(line, "net.class", 1)

@@ -73,7 +73,7 @@ def compile_sensor(sensor_id: str, sensor: Sensor, node: Node) -> dict[str, Any]
         "capacity": max(2 * size, ceil(rate_hz), _SMALLEST_RING),
         "stuck_after": sensor.stuck_after,
         "report": reported,
-        "every": max(1, round(link.every_s * rate_hz)),
+        "every_ms": round(1000 * link.every_s),
     }
 
 
