@@ -40,7 +40,7 @@ def _has_viper():
     # not be the one that clobbers the index of `p[i]` on Thumb and RV32 (research: kernels, defect 4).
     if __file__.endswith(".mpy"):
         return getattr(sys.implementation, "_mpy", 0) >> 10 != 0
-    version = sys.implementation[1][:2]
+    version = sys.implementation.version[:2]
     if version in ((1, 26), (1, 27)) and sys.platform != "linux":
         return False
     try:
