@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,7 @@ use = "anomaly.multiscale"              # or anomaly.window, anomaly.context
 input = "accel.x"
 params = {{ holdoff = 200, resolution = 0.01 }}
 
-# A network on the windows: put a quantised .tflite beside this file and its labels into model.toml.
+# A network on the windows: put a quantised .tflite beside this file, and its labels into model.toml.
 # [[stage]]
 # id = "net"
 # use = "inference"
@@ -51,10 +52,13 @@ every_s = 0.2                           # from one record of a signal to the nex
 _README = """\
 # {name}
 
-A node of [midge](https://pypi.org/project/midge/). `node.toml` says what it does.
+A node of midge on {title}. `node.toml` says what it does; models lie beside it (`mymodel.tflite`, the names
+of its classes as `labels = ["..", ".."]` in `model.toml`).
 
-    midge deploy . --port virtual:board.img     # or /dev/ttyACM0
-    midge monitor --port virtual:board.img
+    midge deploy . --port {port}
+    midge monitor --port {port}
+
+Try a detector on a recording before the board gets it: `midge detect FILE.csv --column NAME --detector multiscale`.
 """
 
 
@@ -70,9 +74,11 @@ def command(
     if path.exists():
         raise NodeFileError(str(path), "there is a node file already", "Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    name = folder.resolve().name
-    path.write_text(_NODE.format(name=name, board=board, title=target.title, **target.default_i2c))
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._")[:32] or "node"
+    words = {"name": name, "board": board, "title": target.title, **target.default_i2c}
+    path.write_text(_NODE.format(**words), encoding="utf-8")
     readme = folder / "README.md"
     if not readme.exists():
-        readme.write_text(_README.format(name=name))
+        port = "virtual:board.img" if board == "virtual" else "/dev/ttyACM0"
+        readme.write_text(_README.format(port=port, **words), encoding="utf-8")
     print(f"{path} written. Next: midge deploy {folder} --port PORT")
