@@ -32,6 +32,7 @@ _FAMILIES: Final = {
         "Convert it again without EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8: midge computes int8.",
     ),
 }
+_SCALES: Final = (1e-20, 1e20)  # beyond, float32 arithmetic on real values overflows
 _CONVERTING: Final = {"QUANTIZE", "DEQUANTIZE"}  # the operators whose int8 meets float32
 
 
@@ -58,6 +59,8 @@ def _refusal(node: Node, sound: bool) -> ModelError | None:
     if node.kind not in ops:
         near = difflib.get_close_matches(node.kind, ops, n=1)
         return UnknownOp(node.kind, node.index, near[0] if near else None)
+    if all(tensor.is_constant for tensor in node.inputs):
+        return node.unsupported("computes from constants only", "Let the converter fold constants.")
     if not sound:
         return None
     try:
@@ -83,6 +86,10 @@ def _shapes(graph: Graph) -> Iterator[ModelError]:
 def _families(graph: Graph) -> Iterator[ModelError]:
     """Models of another number format, each kind once, naming the first operator and tensor that shows it."""
     seen: set[str] = set()
+    read = {tensor.index for node in graph.nodes for tensor in node.inputs}
+    for tensor in (graph.tensors[index] for index in graph.inputs if index not in read):
+        if tensor.dtype not in ("int8", "float32"):
+            yield UnsupportedType(f"Input {tensor.name!r}, which no operator reads, is {tensor.dtype}.", _FULL_INT8)
     for node in graph.nodes:
         family, tensor = _family(node)
         if family is None or family in seen:
@@ -93,7 +100,7 @@ def _families(graph: Graph) -> Iterator[ModelError]:
             what, do = _FAMILIES[family]
             yield UnsupportedType(f"{graph.name} {what}: {where}.", do)
         elif family == "unscaled":
-            yield UnsupportedType(f"Tensor {tensor.name!r} is int8 but has no scale: {where}.", _FULL_INT8)
+            yield UnsupportedType(f"Tensor {tensor.name!r} is int8 but has no usable scale: {where}.", _FULL_INT8)
         else:
             yield UnsupportedType(f"{where[0].upper()}{where[1:]}, which midge does not compute.", _FULL_INT8)
 
@@ -109,8 +116,12 @@ def _family(node: Node) -> tuple[str | None, Tensor]:
             return "hybrid", tensor
         return tensor.dtype, tensor
     for tensor in (*activations, *weights):
-        if tensor.dtype == "int8" and tensor.quant is None:
+        if tensor.dtype == "int8" and not (
+            tensor.quant and all(_SCALES[0] < s < _SCALES[1] for s in tensor.quant.scales)
+        ):
             return "unscaled", tensor
+        if tensor.dtype not in ITEM_BYTES:
+            return tensor.dtype, tensor
     return None, activations[0]
 
 

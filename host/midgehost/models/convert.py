@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.boards import Board
-from midgehost.errors import BadLabels, TooBig
+from midgehost.errors import BadLabels, TooBig, UnsupportedOption
 from midgehost.models import checks, reader, reference
 from midgehost.models.bundle import ABI, Bundle, TensorInfo, Vector
 from midgehost.models.card import Card, read_card
-from midgehost.models.graph import Graph, Tensor
+from midgehost.models.graph import Graph, Node, Tensor
 from midgehost.models.ops import registry
 from midgehost.models.plan import Plan, make_plan
 from midgehost.models.planner import Layout
@@ -68,9 +68,17 @@ def max_call_macs(board: Board | None) -> int:
 
 
 def macs(graph: Graph) -> int:
-    """The multiply-accumulates of one inference, padding counted; operators that midge does not know count nothing."""
-    ops = registry()
-    return sum(ops[node.kind].macs(node) for node in graph.nodes if node.kind in ops)
+    """The multiply-accumulates of one inference, padding counted."""
+    return sum(operator_macs(node) for node in graph.nodes)
+
+
+def operator_macs(node: Node) -> int:
+    """An operator's multiply-accumulates; 0 where it is unknown, or refused for shapes that make no sense."""
+    op = registry().get(node.kind)
+    try:
+        return op.macs(node) if op and all(size >= 0 for size in node.output.shape) else 0
+    except (IndexError, UnsupportedOption):
+        return 0
 
 
 def weight_bytes(graph: Graph) -> int:

@@ -131,7 +131,11 @@ class Node:
         return tuple(self.graph.tensors[i] for i in self.operator.outputs)
 
     def input(self, position: int) -> Tensor:
-        return self.graph.tensors[self.operator.inputs[position]]
+        """An input that must be there. Raises UnsupportedOption if it is not."""
+        tensor = self.optional_input(position)
+        if tensor is None:
+            raise self.unsupported(f"has no input {position}", "Export the model again.")
+        return tensor
 
     def optional_input(self, position: int) -> Tensor | None:
         ids = self.operator.inputs

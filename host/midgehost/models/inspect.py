@@ -8,9 +8,8 @@ from typing import Any
 from midgehost.boards import Board
 from midgehost.errors import MidgeError, TooBig
 from midgehost.models import checks
-from midgehost.models.convert import HeapNeed, heap_need, macs, max_call_macs, weight_bytes
+from midgehost.models.convert import HeapNeed, heap_need, macs, max_call_macs, operator_macs, weight_bytes
 from midgehost.models.graph import Graph, Node
-from midgehost.models.ops import registry
 from midgehost.models.plan import make_plan
 
 
@@ -64,14 +63,11 @@ def inspect(graph: Graph, board: Board | None = None) -> Report:
 
 
 def _operator(node: Node) -> OperatorReport:
-    op = registry().get(node.kind)
-    weights = sum(len(tensor.data or b"") for tensor in node.inputs)
-    output = node.outputs[0] if node.outputs else None
     return OperatorReport(
         index=node.index,
         op=node.kind,
-        output=list(output.shape) if output else [],
-        dtype=output.dtype if output else "",
-        macs=op.macs(node) if op and output and all(n >= 0 for n in output.shape) else 0,
-        weight_bytes=weights,
+        output=list(node.output.shape),
+        dtype=node.output.dtype,
+        macs=operator_macs(node),
+        weight_bytes=sum(len(tensor.data or b"") for tensor in node.inputs),
     )

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _MAX_RANK: Final = 8
 _MAX_NAME: Final = 200
+_ZERO_POINTS: Final = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 _READ_AGAIN: Final = 4  # how often the file's size may be read in total
 # What the schema package raises when an offset leads astray.
 _DAMAGE: Final = (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError)
@@ -118,7 +119,7 @@ class _Reader:
             data = b"" if 0 in shape else None
         elif dtype in ITEM_BYTES and len(data) != math.prod(shape) * ITEM_BYTES[dtype]:
             raise self._bad(f"tensor {name!r} of shape {list(shape)} and type {dtype} has {len(data):,} bytes of data")
-        return Tensor(index, name, shape, dtype, self._quant(name, shape, tensor.Quantization()), data)
+        return Tensor(index, name, shape, dtype, self._quant(name, shape, dtype, tensor.Quantization()), data)
 
     def _shape(self, name: str, tensor: Any) -> tuple[int, ...]:
         """The shape; -1 marks a dynamic axis. A dynamic batch (the signature's first axis) counts as it is now."""
@@ -132,7 +133,7 @@ class _Reader:
             raise self._bad(f"tensor {name!r} has the shape {list(shape)}")
         return shape
 
-    def _quant(self, name: str, shape: tuple[int, ...], quant: Any) -> Quant | None:
+    def _quant(self, name: str, shape: tuple[int, ...], dtype: str, quant: Any) -> Quant | None:
         if quant is None or not quant.ScaleLength():
             return None
         scales = self._floats(quant.ScaleLength(), quant.Scale)
@@ -142,6 +143,9 @@ class _Reader:
             raise self._bad(f"tensor {name!r} has a scale that is no positive number")
         if len(zero_points) != len(scales):
             raise self._bad(f"tensor {name!r} has {len(scales)} scales but {len(zero_points)} zero points")
+        low, high = _ZERO_POINTS.get(dtype, (-math.inf, math.inf))
+        if not all(low <= zero <= high for zero in zero_points):
+            raise self._bad(f"tensor {name!r} of type {dtype} has a zero point outside of {low} to {high}")
         if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
             raise self._bad(f"tensor {name!r} of shape {list(shape)} has {len(scales)} scales along axis {axis}")
         return Quant(scales, zero_points, axis)

@@ -74,6 +74,15 @@ class Op(ABC):
         return 0
 
 
+def require_same_elements(node: Node) -> None:
+    """Raises unless input 0 and output 0 hold the same number of elements."""
+    source, target = node.input(0), node.output
+    if source.elements != target.elements:
+        raise node.unsupported(
+            f"turns the shape {list(source.shape)} into {list(target.shape)}", "Keep the number of elements."
+        )
+
+
 def require_int8(node: Node, *tensors: Tensor) -> None:
     """Raises unless every tensor is int8 with one scale and zero point."""
     for tensor in tensors:

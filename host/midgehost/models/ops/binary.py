@@ -14,6 +14,7 @@ from midgehost.models.graph import Node
 from midgehost.models.kernels import Kernel
 from midgehost.models.ops.base import Call, Lowering, Op, Place, require_int8
 from midgehost.models.ops.walk import broadcast_strides, plan_walk
+from midgehost.models.ops.weighted import check_activation
 from midgehost.models.quant import INT8_MAX, INT8_MIN
 
 
@@ -50,6 +51,7 @@ class BinaryOp(Op):
     def check(self, node: Node) -> None:
         a, b = node.input(0), node.input(1)
         require_int8(node, a, b, node.output)
+        check_activation(node)
         if a.is_constant and b.is_constant:
             raise node.unsupported("has two constant inputs", "Fold the constants before converting.")
         try:

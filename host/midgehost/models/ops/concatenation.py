@@ -29,9 +29,9 @@ class Concatenation(Op):
             raise node.unsupported("has a fused activation", "Apply the activation in an operator of its own.")
         axis = self.axis(node)
         shapes = [list(t.shape) for t in node.inputs]
-        total = [0 if i == axis else n for i, n in enumerate(shapes[0])]
+        total = [0 if i == axis else n for i, n in enumerate(node.input(0).shape)]
         for shape in shapes:
-            if len(shape) != len(total) or any(i != axis and n != total[i] for i, n in enumerate(shape)):
+            if len(shape) != len(node.output.shape) or any(i != axis and n != total[i] for i, n in enumerate(shape)):
                 raise node.unsupported(f"joins the shapes {shapes}", "Give inputs that differ along the axis only.")
             total[axis] += shape[axis]
         if tuple(total) != node.output.shape:

@@ -29,13 +29,16 @@ class Pad(Op):
     def paddings(self, node: Node) -> list[tuple[int, int]]:
         """(before, after) of every dimension."""
         flat = constant_ints(node, 1, "paddings")
-        return list(zip(flat[0::2], flat[1::2], strict=True))
+        return list(zip(flat[0::2], flat[1::2], strict=False))
 
     def check(self, node: Node) -> None:
         source, target = node.input(0), node.output
         require_int8(node, source, target)
         paddings = self.paddings(node)
-        expected = tuple(n + before + after for n, (before, after) in zip(source.shape, paddings, strict=False))
+        if len(paddings) != len(source.shape):
+            why = f"has paddings for {len(paddings)} of {len(source.shape)} dimensions"
+            raise node.unsupported(why, "Give two paddings for every dimension.")
+        expected = tuple(n + before + after for n, (before, after) in zip(source.shape, paddings, strict=True))
         if min((min(p) for p in paddings), default=0) < 0 or expected != target.shape or len(target.shape) > 5:
             raise node.unsupported(
                 f"pads {list(source.shape)} by {paddings} to {list(target.shape)}",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from midgehost.models.graph import Node
 from midgehost.models.kernels import Kernel
-from midgehost.models.ops.base import Call, Lowering, Place, require_int8
+from midgehost.models.ops.base import Call, Lowering, Place, require_int8, require_same_elements
 from midgehost.models.ops.table import QUANTISED, TableOp, rows_of
 from midgehost.models.quant import (
     INT8_MAX,
@@ -33,6 +33,7 @@ class Quantize(TableOp):
 
     def check(self, node: Node) -> None:
         require_int8(node, *([node.output] if self.from_float(node) else [node.input(0), node.output]))
+        require_same_elements(node)
 
     def function(self, node: Node) -> Ints:
         source, target = node.input(0), node.output

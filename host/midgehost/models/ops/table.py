@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from midgehost.models.graph import Node, Tensor
 from midgehost.models.kernels import Kernel
-from midgehost.models.ops.base import Call, Lowering, Op, Place, require_int8
+from midgehost.models.ops.base import Call, Lowering, Op, Place, require_int8, require_same_elements
 from midgehost.models.ops.walk import contiguous_strides, plan_walk
 from midgehost.models.quant import INT8_MAX, INT8_MIN, Ints
 
@@ -34,6 +34,7 @@ class TableOp(Op):
 
     def check(self, node: Node) -> None:
         require_int8(node, node.input(0), node.output)
+        require_same_elements(node)
 
     @abstractmethod
     def function(self, node: Node) -> Ints:

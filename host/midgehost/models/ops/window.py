@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import Any
+from math import prod
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.models.graph import Node
+
+_MOST_WORK: Final = 1 << 28  # window elements an operator may look at; minutes on any board, and memory on the host
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Window:
         if node.output.shape != wanted or min(wanted) < 1:
             why = f"has the output shape {list(node.output.shape)}, its input and options give {list(wanted)}"
             raise node.unsupported(why, "Export the model again.")
+        padded = prod(size for size, _ in self._padded()) * node.input(0).shape[3]
+        if max(padded, node.output.elements * self.height * self.width) > _MOST_WORK:
+            why = f"slides a window of {self.height} x {self.width} too far for any board"
+            raise node.unsupported(why, "Use a smaller image, window or dilation.")
 
     def words(self) -> list[int]:
         """The first twelve parameters of every kernel with a window."""
@@ -65,14 +72,8 @@ class Window:
 
     def patches(self, image: NDArray[Any], fill: float) -> NDArray[Any]:
         """[batch, out_height, out_width, height, width, channels]: what the window sees, `fill` outside the image."""
-        below = self._beyond(self.out_height, self.stride_height, self.height, self.dilation_height)
-        right = self._beyond(self.out_width, self.stride_width, self.width, self.dilation_width)
-        padding = (
-            (0, 0),
-            (self.pad_height, max(0, below - self.pad_height - self.in_height)),
-            (self.pad_width, max(0, right - self.pad_width - self.in_width)),
-            (0, 0),
-        )
+        (_, below), (_, right) = self._padded()
+        padding = ((0, 0), (self.pad_height, below), (self.pad_width, right), (0, 0))
         padded = np.pad(image, padding, constant_values=fill)
         batch, rows, columns, channel = padded.strides
         return np.lib.stride_tricks.as_strided(
@@ -89,10 +90,12 @@ class Window:
             writeable=False,
         )
 
-    @staticmethod
-    def _beyond(outputs: int, stride: int, size: int, dilation: int) -> int:
-        """The padded image's size along an axis."""
-        return (outputs - 1) * stride + (size - 1) * dilation + 1
+    def _padded(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """For height and width: the padded image's size, and the padding after the image."""
+        height = (self.out_height - 1) * self.stride_height + (self.height - 1) * self.dilation_height + 1
+        width = (self.out_width - 1) * self.stride_width + (self.width - 1) * self.dilation_width + 1
+        below, right = height - self.pad_height - self.in_height, width - self.pad_width - self.in_width
+        return (height, max(0, below)), (width, max(0, right))
 
 
 def _axis(size: int, kernel: int, stride: int, dilation: int, same: bool) -> tuple[int, int]:
