@@ -16,15 +16,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from midgehost.errors import NotFound, Timeout
+from midgehost.errors import BoardError, NotFound, Timeout
 from midgehost.virtual.engine import Chip, Engine
 from midgehost.virtual.line import Line
 from midgehost.virtual.peripherals import Peripherals
 from midgehost.virtual.pins import Pins
 from midgehost.virtual.power import PowerCut, Torn
-from midgehost.virtual.process import require_interpreter
+from midgehost.virtual.process import heap_bytes, require_interpreter
 from midgehost.virtual.profile import PROFILES
 
+_BLOCK = 4096
+_LEAST_FLASH = 8 * _BLOCK
 _BOOT_S = 20.0  # generous: 0.1 s on an idle machine
 
 
@@ -66,8 +68,12 @@ class VirtualBoard:
         if not self.flash.exists():
             self.flash.parent.mkdir(parents=True, exist_ok=True)
             self.flash.write_bytes(b"\xff" * (flash_bytes or self.profile.flash_bytes))
+        size = self.flash.stat().st_size
+        if size < _LEAST_FLASH or size % _BLOCK:
+            raise BoardError(f"{flash} is no flash image: it has {size} bytes.", "Name another file, or a new one.")
         digest = hashlib.sha256(str(self.flash).encode()).digest()
-        chip = Chip(self.profile, heap or self.profile.heap, self.flash, digest[: self.profile.unique_id_bytes])
+        unique_id = digest[: self.profile.unique_id_bytes]
+        chip = Chip(self.profile, heap_bytes(heap or self.profile.heap), self.flash, unique_id)
         self._engine = Engine(chip, Line(Path(link) if link else None, bps, noise, seed))
         for sensor in sensors:
             sensor.attach(self._engine.peripherals)
@@ -129,6 +135,8 @@ class VirtualBoard:
         engine.call(lambda: engine.power_on(cut))
         deadline = time.monotonic() + _BOOT_S
         while time.monotonic() < deadline:
+            if engine.complaint and not engine.running:
+                raise BoardError(*_no_boot(engine.complaint))
             if engine.booted or not engine.running:  # not running: cut while it made its file system
                 return
             time.sleep(0.002)
@@ -165,3 +173,10 @@ class VirtualBoard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _no_boot(complaint: str) -> tuple[str, str]:
+    """What to say of an interpreter that printed this instead of booting."""
+    errors = [line for line in complaint.splitlines() if "Error" in line]
+    why = errors[-1] if errors else "its interpreter ended"
+    return f"The virtual board could not boot: {why}.", "Give it more heap, or another flash image."

@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import select
-import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from midgehost.virtual.boot import _ops
+from midgehost.virtual.calls import Calls
 from midgehost.virtual.console import Console
 from midgehost.virtual.line import Line
 from midgehost.virtual.peripherals import Peripherals, Request
@@ -27,7 +25,6 @@ from midgehost.virtual.process import Interpreter
 from midgehost.virtual.profile import Profile
 
 _MACHINE = "midge virtual board ({})"
-_CALL_S = 30.0
 _TICK_S = 0.5  # how often the loop looks around when nothing happens
 _PACE_S = 0.002
 
@@ -39,7 +36,7 @@ class Chip:
     """What stays the same over resets."""
 
     profile: Profile
-    heap: str
+    heap: int  # bytes
     flash: Path
     unique_id: bytes
 
@@ -52,6 +49,7 @@ class Engine:
         self.peripherals = Peripherals(chip.profile, self._pin_event)
         self.boots: list[str] = []
         self.torn: list[Torn] = []
+        self.complaint = ""  # why the last boot failed
         self.ready = threading.Event()  # the REPL is there
         self._chip = chip
         self._console = Console()
@@ -60,8 +58,7 @@ class Engine:
         self._clock_ahead = 0
         self._starves: float | None = None  # when the watchdog bites
         self._watchdog_s = 0.0
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake, self._woken = socket.socketpair()
+        self._calls = Calls()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name=f"virtual board {chip.flash.name}", daemon=True)
         self._handlers: dict[int, Callable[[Request], bytes | None]] = {
@@ -81,26 +78,17 @@ class Engine:
 
     def call(self, action: Callable[[], T]) -> T:
         """Runs `action` in the board's thread and returns what it returns."""
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(action())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._calls.put(run)
-        self._wake.send(b"w")
-        return future.result(_CALL_S)
+        return self._calls.run(action)
 
     def stop(self) -> None:
         """Ends the interpreter, the line and the thread."""
         if self._thread.is_alive():
-            self._stopping = True
-            self._wake.send(b"w")
-            self._thread.join(_CALL_S)
-        self._wake.close()
-        self._woken.close()
+            self.call(self._finish)
+            self._thread.join()
+        self._calls.close()
+
+    def _finish(self) -> None:
+        self._stopping = True
 
     # --- power
 
@@ -131,6 +119,7 @@ class Engine:
     def _boot(self, why: str, cut: PowerCut | None = None) -> None:
         chip, profile = self._chip, self._chip.profile
         self.boots.append(why)
+        self.complaint = ""
         self.ready.clear()
         self._starves = None
         self._console.restart(soft=why == "soft")
@@ -166,10 +155,7 @@ class Engine:
         code = interpreter.reap()
         self._interpreter = None
         self.ready.clear()
-        if interpreter.cause == "power":
-            return
-        if not interpreter.booted:
-            self.line.send(b"midge: the virtual board could not boot\r\n")
+        if interpreter.cause == "power" or not interpreter.booted:
             return
         why = "crash" if code < 0 and interpreter.cause == "soft" else interpreter.cause
         self.line.send(b"MPY: soft reboot\r\n" if why == "soft" else f"midge: reset ({why})\r\n".encode())
@@ -194,17 +180,16 @@ class Engine:
             poller.register(descriptor, events)
         board = self._interpreter
         for descriptor, _ in poller.poll(self._patience() * 1000):
-            if self._interpreter is board:  # else its descriptors are closed
-                actions[descriptor][1]()
+            actions[descriptor][1]()
+            if self._interpreter is not board:  # its descriptors are closed, or another's by now
+                break
         self.line.drop_stalled()
         if self._starves is not None and time.monotonic() > self._starves and self._interpreter is not None:
             self._starves = None
             self._interpreter.kill("watchdog")
-        while not self._calls.empty():
-            self._calls.get()()
 
     def _waiting_for(self) -> dict[int, tuple[int, Callable[[], None]]]:
-        actions: dict[int, tuple[int, Callable[[], None]]] = {self._woken.fileno(): (select.POLLIN, self._awake)}
+        actions: dict[int, tuple[int, Callable[[], None]]] = {self._calls.fileno(): (select.POLLIN, self._calls.serve)}
         board, line = self._interpreter, self.line
         if board is not None:
             actions[board.link.fileno()] = select.POLLIN, self._answer
@@ -219,9 +204,6 @@ class Engine:
             if events:
                 actions[line.fileno()] = events, self._line_ready
         return actions
-
-    def _awake(self) -> None:
-        self._woken.recv(64)
 
     def _patience(self) -> float:
         if self.line.bps:
@@ -240,19 +222,30 @@ class Engine:
                 board.feed(data)
 
     def _from_board(self) -> None:
+        # One read a turn: a program that prints without end must not keep Ctrl-C waiting.
         board = self._interpreter
-        if board is not None and not self._drain(board):
-            self._died(board)
+        if board is None:
+            return
+        with contextlib.suppress(BlockingIOError):  # an answer in this turn has drained it
+            text = os.read(board.stdout, 65536)
+            self._pass_on(board, text)
+            if not text:
+                self._died(board)
 
-    def _drain(self, board: Interpreter) -> bool:
-        """Moves what the interpreter printed to the line. False once its stdout is closed."""
+    def _drain(self, board: Interpreter) -> None:
+        """Passes on all that the interpreter has printed; it waits for an answer or is dead, so there is an end."""
         with contextlib.suppress(BlockingIOError):
-            while True:
-                text = os.read(board.stdout, 65536)
-                if not text:
-                    return False
-                self.line.send(self._console.feed(text))
-        return True
+            while text := os.read(board.stdout, 65536):
+                self._pass_on(board, text)
+
+    def _pass_on(self, board: Interpreter, text: bytes) -> None:
+        if board.booted:
+            self.line.send(self._console.feed(text))
+            return
+        # A boot prints nothing: what comes instead of its end says why there will be no board.
+        self.complaint += text.decode(errors="replace")
+        if ">>> " in self.complaint:  # a prompt without a board behind it
+            board.kill("power")
 
     # --- what the board asks
 
@@ -305,6 +298,8 @@ class Engine:
         self._interpreter.kill("hard")
 
     def _on_power_cut(self, request: Request) -> None:
+        assert self._interpreter is not None
+        self._drain(self._interpreter)  # that was on the wire already
         self.torn.append(Torn(*struct.unpack("<III", request.data)))
         self.power_off()
 

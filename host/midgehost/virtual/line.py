@@ -70,7 +70,6 @@ class Line:
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
-        self._backlog.clear()
         self._stalled = False
         self._progress = time.monotonic()
         self._in, self._out = Pace(self.bps), Pace(self.bps)
@@ -86,6 +85,7 @@ class Line:
             os.close(self._slave)
             os.close(self._master)
             self._master = self._slave = -1
+            self._backlog.clear()
             if self._link:
                 self._link.unlink(missing_ok=True)
 

@@ -89,8 +89,9 @@ class Peripherals:
 
     def attach(self, device: I2CDevice, sda: int | None = None, scl: int | None = None) -> None:
         """Wires an I2C device to two pins; by default the ones where boards/*.toml has a sensor."""
-        default = self._profile.sensor_pins
-        self._devices[sda or default[0], scl or default[1], device.address] = device
+        default_sda, default_scl = self._profile.sensor_pins
+        wiring = default_sda if sda is None else sda, default_scl if scl is None else scl
+        self._devices[*wiring, device.address] = device
 
     def reset(self) -> None:
         """What a reset of the processor does to its outputs."""

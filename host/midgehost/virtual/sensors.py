@@ -61,12 +61,18 @@ class Recording:
         self.position = 0
         self._began = None
 
-    def next(self) -> Sequence[float]:
-        """The sample that a reading shows now. Raises OSError(EIO) where the sensor does not answer."""
+    def next(self, output_hz: float | None = None) -> Sequence[float]:
+        """The sample that a reading shows now, of a sensor that takes a new one `output_hz` times a second.
+
+        Raises OSError(EIO) where the sensor does not answer.
+        """
         if self.rate_hz is not None:
             now = time.monotonic()
             self._began = now if self._began is None else self._began
-            self.position = int((now - self._began) * self.rate_hz)
+            elapsed = now - self._began
+            if output_hz is not None:
+                elapsed = int(elapsed * output_hz) / output_hz
+            self.position = int(elapsed * self.rate_hz)
         number = self.position
         if self.rate_hz is None:
             self.position += 1
@@ -85,6 +91,7 @@ class Recording:
         return self.samples[number]
 
 
+_SMPLRT_DIV: Final = 0x19
 _WHO_AM_I: Final = 0x75
 _PWR_MGMT_1: Final = 0x6B
 _ACCEL_CONFIG: Final = 0x1C
@@ -92,6 +99,7 @@ _ACCEL_XOUT_H: Final = 0x3B
 _TEMP_OUT_H: Final = 0x41
 _SLEEP: Final = 0x40
 _DEVICE_RESET: Final = 0x80
+_OUTPUT_HZ: Final = 1000  # before SMPLRT_DIV
 
 
 class Mpu6050:
@@ -135,7 +143,7 @@ class Mpu6050:
     def read(self, count: int) -> bytes:
         """The following registers."""
         if self._pointer == _ACCEL_XOUT_H and not self._registers[_PWR_MGMT_1] & _SLEEP:
-            self._convert(self.recording.next())
+            self._convert(self.recording.next(_OUTPUT_HZ / (1 + self._registers[_SMPLRT_DIV])))
         found = bytes(self._registers[(self._pointer + i) & 127] for i in range(count))
         self._pointer = (self._pointer + count) & 127
         return found

@@ -13,6 +13,8 @@ class Link:
 
     def request(self, op, a=0, b=0, c=0, d=0, wanted=0, data=b""):
         # Length of the answer's payload. Raises what the host says: OSError(errno) or ValueError(text).
+        if len(data) > _ops.PAYLOAD or wanted > _ops.PAYLOAD:
+            raise ValueError("a virtual board transfers %d bytes at most" % _ops.PAYLOAD)
         self.busy = True
         try:
             got = self._exchange(op, a, b, c, d, wanted, data)
