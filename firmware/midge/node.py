@@ -32,7 +32,8 @@ def run(path):
     gc.collect()
     node = Node(config)
     try:
-        node.open()
+        node.open(config)
+        config = None  # what parts do not keep of it is not needed again
         node.start()
         while True:
             node.turn()
@@ -56,18 +57,16 @@ class Node:
         self.disabled = {}  # stages that could not be made: id, error code
         self.interval = None
         self.threshold = None
-        self._config = config
         self._failing = {}  # name: [code, how often]
         self._outbox = []  # records of this pass
         self._models = {}  # place in the node file: inference stage
         self._wdt = None
         self.outputs = None
 
-    def open(self):
+    def open(self, config):
         # Whatever needs large blocks comes first, while the heap has them: rings and windows, then arenas and weights.
         import machine
 
-        config, self._config = self._config, None  # what parts do not keep of it is not needed again
         sampling = config["sampling"]
         self.outputs = Outputs(machine.Pin)
         self.threshold = sampling.get("threshold")

@@ -40,7 +40,7 @@ class Stage(Base):
             channels=len(self._channels),
             scale=sensor.scale,
             offset=sensor.offset,
-            **self._params
+            **self._params,
         )
 
     def _gathered(self, sensor):

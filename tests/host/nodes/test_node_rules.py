@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from midgehost.errors import NodeFileError
@@ -86,12 +86,14 @@ known = st.tuples(
 ).map(list)
 
 
+@settings(deadline=None)
 @given(rules, known)
 @example("not z.alarm and net.class == 'two words' or net.p > -1", [False, 0.0, "two words", 0.5, "normal", True])
 def test_board_agrees_with_python(when: str, values: list[Any]) -> None:
     assert on_the_board(compile_rule("w", when, VALUES), values) is in_python(when, values)
 
 
+@settings(deadline=None)
 @given(rules, known, st.sets(st.integers(0, 5)))
 def test_a_rule_fires_only_where_the_unknown_does_not_matter(when: str, values: list[Any], unknown: set[int]) -> None:
     program = compile_rule("w", when, VALUES)
