@@ -60,6 +60,7 @@ class VirtualBoard:
         if profile not in PROFILES:
             raise NotFound(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
         self.profile = PROFILES[profile]
+        program_heap = heap_bytes(heap or self.profile.heap)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if flash is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="midge-board-")
@@ -73,7 +74,7 @@ class VirtualBoard:
             raise BoardError(f"{flash} is no flash image: it has {size} bytes.", "Name another file, or a new one.")
         digest = hashlib.sha256(str(self.flash).encode()).digest()
         unique_id = digest[: self.profile.unique_id_bytes]
-        chip = Chip(self.profile, heap_bytes(heap or self.profile.heap), self.flash, unique_id)
+        chip = Chip(self.profile, program_heap, self.flash, unique_id)
         self._engine = Engine(chip, Line(Path(link) if link else None, bps, noise, seed))
         for sensor in sensors:
             sensor.attach(self._engine.peripherals)

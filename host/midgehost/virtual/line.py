@@ -14,7 +14,7 @@ import tty
 from pathlib import Path
 
 _STALL_S = 0.5
-_BACKLOG_BYTES = 65536
+_BACKLOG_BYTES = 4096  # small: what a client has not read yet it must read before it sees Ctrl-C work
 _BURST_S = 0.02  # what a paced line may send at once
 
 
