@@ -56,8 +56,9 @@ class Bundle:
                 continue
             if offset + length > total:
                 raise damaged("section %s lies outside" % kind)
-            self._check(kind, offset, length, table[i + 16 : i + _ENTRY])
-            self._sections[kind] = (offset, length)
+            digest = table[i + 16 : i + _ENTRY]
+            self._check(kind, offset, length, digest)
+            self._sections[kind] = (offset, length, digest)
         for kind in _KNOWN:
             if kind not in self._sections:
                 raise damaged("it has no section %s" % kind)
@@ -77,8 +78,11 @@ class Bundle:
         if length or sha.digest() != digest:
             raise damaged("the hash of section %s differs" % kind)
 
+    def size(self, kind):
+        return self._sections[kind][1]
+
     def seek(self, kind, at=0):
-        offset, length = self._sections[kind]
+        offset, length, _ = self._sections[kind]
         self.file.seek(offset + at)
         return length
 
@@ -89,13 +93,7 @@ class Bundle:
         # Eight hex digits over what is computed: plan, parameters and weights.
         sha = hashlib.sha256()
         for kind in ("PLAN", "PARM", "WGHT"):
-            section = hashlib.sha256()
-            left = self.seek(kind)
-            while left:
-                part = self.file.read(min(512, left))
-                section.update(part)
-                left -= len(part)
-            sha.update(section.digest())
+            sha.update(self._sections[kind][2])
         return binascii.hexlify(sha.digest()[:4]).decode()
 
     def close(self):

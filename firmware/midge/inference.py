@@ -34,16 +34,16 @@ class Model:
     # Inputs may be overwritten by `invoke`; outputs hold until the next one.
 
     def __init__(self, path, level=None):
+        self._path = path
         bundle = Bundle(path)
         try:
             self._load(bundle, level or levels()[0])
-        except MemoryError as error:
+        except MemoryError:  # not enough, or not in one piece
             self._arena = self._params = self._calls = self._tiles = None
             gc.collect()
-            raise MidgeError("model.too_big", "%s needs %d bytes, %s" % (path, self.info["heap_bytes"], error))
+            raise _too_big(self.info["heap_bytes"])
         finally:
             bundle.close()
-        self._path = path
 
     def _load(self, bundle, level):
         self.info = json.loads(bundle.read("META"))
@@ -51,8 +51,11 @@ class Model:
             raise damaged("kernel call version %s, this firmware has %d" % (self.info.get("abi"), _ABI))
         self.name = self.info["name"]
         gc.collect()
+        arena = self.info["arena_bytes"] + self.info["scratch_bytes"]
+        if arena + bundle.size("WGHT") + bundle.size("PARM") > gc.mem_free():
+            raise _too_big(self.info["heap_bytes"])
         # The arena first, while the heap is whole: the collector does not move.
-        self._arena = bytearray(self.info["arena_bytes"] + self.info["scratch_bytes"])
+        self._arena = bytearray(arena)
         self._read_tiles(bundle)
         size = bundle.seek("PARM")
         self._params = array("i", bytes(size))
@@ -99,26 +102,34 @@ class Model:
         return self._outputs[i]
 
     def invoke(self):
-        for _ in self.steps():
-            pass
+        # Runs the plan; allocates nothing. Raises MidgeError model.kernel_status (4: a float input is not a number).
+        self._next = self._done = 0
+        while self._next < len(self._calls):
+            self._step()
 
     def steps(self):
-        # Runs the plan, yielding the source operator's number after every kernel call: sampling, links and Ctrl-C live
-        # between calls. Raises MidgeError model.kernel_status (4: a float input is not a number).
-        arena = self._arena
-        params = self._params
-        for kernel, block, tile, row, last, rows, operator in self._calls:
-            while row < last:
-                end = row + rows
-                if end > last:
-                    end = last
-                block[7] = row
-                block[8] = end
-                status = kernel(block, arena, tile, params)
-                if status:
-                    raise MidgeError("model.kernel_status", "operator %d: status %d" % (operator, status))
-                row = end
-                yield operator
+        # `invoke` one kernel call at a time, yielding its operator's number: sampling, links and Ctrl-C live between.
+        self._next = self._done = 0
+        while self._next < len(self._calls):
+            yield self._step()
+
+    def _step(self):
+        # The next slice of the plan: `_done` rows of call `_next` are computed already.
+        kernel, block, tile, first, last, rows, operator = self._calls[self._next]
+        row = first + self._done
+        end = row + rows
+        if end >= last:
+            end = last
+            self._next += 1
+            self._done = 0
+        else:
+            self._done += rows
+        block[7] = row
+        block[8] = end
+        status = kernel(block, self._arena, tile, self._params)
+        if status:
+            raise MidgeError("model.kernel_status", "operator %d: status %d" % (operator, status))
+        return operator
 
     def self_test(self):
         # The number of the bundle's test vectors that this board does not reproduce.
@@ -138,6 +149,10 @@ class Model:
         finally:
             bundle.close()
         return failed
+
+
+def _too_big(needed):
+    return MidgeError("model.too_big", "it needs %d bytes of heap, %d are free" % (needed, gc.mem_free()))
 
 
 def _tensors(section):
