@@ -65,6 +65,8 @@ class Commands:
             "disabled": node.disabled,
             "errors": node.monitor.errors,
             "lost": node.link.lost,
+            "dropped": node.link.packer.dropped,
+            "bad_lines": node.link.bad_lines,
         }
 
     def _settings(self):

@@ -7,6 +7,8 @@
 import json
 import struct
 
+_OF_ALERTS = ("model", "plan", "kernels", "score")
+
 
 def record(name, value, t, unit=None):
     # A record of that value, which is a number, a text or a truth.
@@ -36,32 +38,23 @@ class Packer:
 
     def pack(self, records):
         # One line of JSON, without the line's end; "" when no record is left. The first record's time is the base.
-        base = None
+        base = 0
         written = []
         for r in records:
             value = _value(r)
             if value is None:
                 self.dropped += 1
                 continue
-            fields = []
+            head = ""
             if not written:
-                base = r.get("t")
-                if self.base_name:
-                    fields.append('"bn":' + json.dumps(self.base_name))
-                if base is not None:
-                    fields.append('"bt":' + _seconds(base))
-            fields.append('"n":' + json.dumps(r["n"]))
-            if "u" in r:
-                fields.append('"u":' + json.dumps(r["u"]))
-            fields.append(value)
-            if base is not None and r.get("t", base) != base:
-                fields.append('"t":' + _seconds(r["t"] - base))
-            for key in ("model", "plan", "kernels", "score"):
-                text = to_json(r.get(key))
-                if text != "null":
-                    fields.append('"%s":%s' % (key, text))
-            written.append("{" + ",".join(fields) + "}")
+                base = r.get("t", 0)
+                head = self._head(base)
+            written.append("{" + head + _body(r, value, base) + "}")
         return "[" + ",".join(written) + "]" if written else ""
+
+    def _head(self, base):
+        text = '"bn":' + json.dumps(self.base_name) + "," if self.base_name else ""
+        return text + '"bt":' + _seconds(base) + "," if base else text
 
 
 def to_json(value):
@@ -101,13 +94,12 @@ def float_text(x):
         return sign + "0.0"
     # |x| = over / under, exactly. Nearer than near / under, a decimal reads back as x: half the step to the next
     # float32, which is half as long below a power of two.
-    shift = exponent - 150
     over, under, near = mantissa << 2, 4, 1 if mantissa == 0x800000 else 2
-    if shift >= 0:
-        over <<= shift
-        near <<= shift
+    if exponent >= 150:
+        over <<= exponent - 150
+        near <<= exponent - 150
     else:
-        under <<= -shift
+        under <<= 150 - exponent
     # 10 ** (point - 1) <= |x| < 10 ** point
     point = 0
     while over >= under:
@@ -117,15 +109,20 @@ def float_text(x):
         over *= 10
         near *= 10
         point -= 1
-    for digits in (6, 7, 8, 9):
-        scale = 10**digits
-        rounded = (2 * over * scale + under) // (2 * under)
-        if abs(rounded * under - over * scale) < near * scale:
+    # Nine digits always do. Fewer are tried in small integers, and proved in long ones.
+    over *= 1000000000
+    near *= 1000000000
+    nine = (over + (under >> 1)) // under
+    room = near // under + 1
+    digits = nine
+    for step in (1000, 100, 10):
+        fewer = (nine + step // 2) // step * step
+        if abs(fewer - nine) <= room and abs(fewer * under - over) < near:
+            digits = fewer
             break
-    text = str(rounded)
-    if len(text) > digits:  # 9.9999996 became 10.0
+    if digits == 1000000000:  # rounded up to the next power of ten
         point += 1
-    return sign + _place(text.rstrip("0"), point)
+    return sign + _place(str(digits).rstrip("0"), point)
 
 
 def _place(digits, point):
@@ -136,6 +133,20 @@ def _place(digits, point):
         whole = digits + "0" * (point - len(digits))
         return whole[:point] + "." + (whole[point:] or "0")
     return digits[0] + "." + (digits[1:] or "0") + "e%d" % (point - 1)
+
+
+def _body(r, value, base):
+    text = '"n":' + json.dumps(r["n"])
+    if "u" in r:
+        text += ',"u":' + json.dumps(r["u"])
+    text += "," + value
+    offset = r.get("t", base) - base
+    if offset:
+        text += ',"t":' + _seconds(offset)
+    for key in _OF_ALERTS:
+        if key in r:
+            text += ',"' + key + '":' + to_json(r[key])
+    return text
 
 
 def _value(r):

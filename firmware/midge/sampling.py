@@ -3,15 +3,14 @@
 # `_tick` may run as a hard interrupt, with the heap locked, at up to 1 kHz: it allocates nothing, and no number in it
 # leaves the small ints of a 32-bit board (below 2**30). One side writes, one side reads, each owns one index: no lock.
 
-import time
 from array import array
+from time import ticks_add, ticks_diff, ticks_ms, ticks_us
 
 from micropython import const
 
 _MOST = const(0x3FFFFFFF)  # the largest small int of a 32-bit board: counters go back to 0 after it
 _HALF = const(0x0FFFFFFF)  # sums are halved when one passes this; no interval counts for more
 _SECOND = const(1000000)
-_ticks_diff = time.ticks_diff  # found faster than an attribute, in every tick
 
 
 class Sampler:
@@ -46,20 +45,11 @@ class Sampler:
 
     def set_rate(self, rate_hz):
         # Takes effect at once; samples that wait stay, statistics start afresh.
-        if not 0 < rate_hz <= 1000:
-            raise ValueError("rate_hz must lie above 0 and up to 1000")
+        if not 0.00001 <= rate_hz <= 1000:
+            raise ValueError("rate_hz must lie in 0.00001..1000")
         # ticks_us wraps after 18 minutes on a board: slow sampling is measured in milliseconds.
         tick_us = 1 if rate_hz >= 1 else 1000
         self._set_period(int(_SECOND // tick_us / rate_hz + 0.5), tick_us)
-
-    def set_interval(self, ms):
-        # The same by the time between samples, which is what AdaptiveInterval gives.
-        if ms < 1:
-            raise ValueError("the interval must be at least 1 ms")
-        if ms <= 1000:
-            self._set_period(ms * 1000, 1)
-        else:
-            self._set_period(ms, 1000)
 
     def _set_period(self, ticks, tick_us):
         if (ticks, tick_us) == (self._period, self._tick_us):
@@ -68,7 +58,7 @@ class Sampler:
         self.stop()
         self._period = ticks
         self._tick_us = tick_us
-        self._ticks = time.ticks_us if tick_us == 1 else time.ticks_ms
+        self._ticks = ticks_us if tick_us == 1 else ticks_ms
         self.rate_hz = _SECOND / (ticks * tick_us)
         self._restart_statistics()
         if running:
@@ -82,7 +72,7 @@ class Sampler:
         if self._timer_class:
             self._timer = _start_timer(self._timer_class, self._period * self._tick_us, self._callback)
         else:
-            self._due = time.ticks_add(self._last, self._period)
+            self._due = ticks_add(self._last, self._period)
 
     def stop(self):
         self._running = False
@@ -95,9 +85,9 @@ class Sampler:
         # burst of equal ones; the rest count as missed.
         if self._timer is not None or not self._running:
             return
-        late = time.ticks_diff(self._ticks(), self._due)
+        late = ticks_diff(self._ticks(), self._due)
         if late >= 0:
-            self._due = time.ticks_add(self._due, (late // self._period + 1) * self._period)
+            self._due = ticks_add(self._due, (late // self._period + 1) * self._period)
             self._tick(None)
 
     def available(self):
@@ -119,7 +109,7 @@ class Sampler:
 
     def lag_ms(self):
         # How long ago the newest sample that was read was taken, in whole milliseconds.
-        age = time.ticks_diff(self._ticks(), self._last)
+        age = ticks_diff(self._ticks(), self._last)
         return (age + self.available() * self._period) * self._tick_us // 1000
 
     def stats(self):
@@ -160,7 +150,7 @@ class Sampler:
 
     def _measure(self):
         now = self._ticks()
-        interval = _ticks_diff(now, self._last)
+        interval = ticks_diff(now, self._last)
         self._last = now
         if interval > self._longest:
             self._longest = interval
@@ -168,8 +158,9 @@ class Sampler:
         deviation = interval - period
         if deviation < 0:
             deviation = -deviation
-        elif deviation << 1 > period:
-            interval = deviation = min(interval, _HALF)
+        elif deviation > period >> 1:
+            interval = min(interval, _HALF)
+            deviation = interval - period
             self.missed = _plus(self.missed, (interval + (period >> 1)) // period - 1)
         # Both sums are halved, with their count, long before they leave the small ints: they forget, never overflow.
         span = self._span + interval
