@@ -87,7 +87,7 @@ def deploy(
         say("activating")
         slots.install_main(main_source(), force)
         slots.activate(plan.slot)
-    except LineDropped:
+    except (LineDropped, Timeout):  # nobody is there to be told; a held board starts its node again by itself
         raise
     except BaseException:  # Ctrl-C as well: the old node goes on
         with contextlib.suppress(MidgeError):
