@@ -37,15 +37,19 @@ def _reciprocal(arena, scratch: int):
     # pass through one place, in 16-bit limbs (elementwise.py explains them): half * (48/17 - 32/17 * half), then three
     # times half * x and x * what that leaves to 1.
     stage = ptr32(int(ptr8(arena)) + scratch)
+    one = 1
+    top = one << 30  # made at run time, like all that follow: such constants do not fit a board's small int
     total = int(stage[5])
     headroom = 1
-    while total < (1 << 30):
+    while total < top:
         total = total << 1
         headroom += 1
     half = total
-    x = (0x5A5A << 16) + 0x5A5A
+    x = 0x5A5A
+    x += x << 16
     u = half
-    v = (0x3C3C << 16) + 0x3C3C
+    v = 0x3C3C
+    v += v << 16
     negative = 1
     product = 0
     while product < 7:
@@ -70,13 +74,15 @@ def _reciprocal(arena, scratch: int):
                 v = 0 - v
                 negative = 1
         else:
-            x += high << 2 if product > 0 else high
+            if product > 0:
+                high = high << 2
+            x += high
             u = half
             v = x
             negative = 0
         product += 1
-    if x >= (1 << 30):
-        stage[5] = 0x7FFF << 16 | 0xFFFF
+    if x >= top:
+        stage[5] = (top - 1 << 1) + 1
     else:
         stage[5] = x << 1
     stage[6] = headroom - 35
