@@ -159,8 +159,8 @@ def evaluation(tables: dict[int, np.ndarray], known: np.ndarray) -> str:
     lines = [
         "# Fan model: evaluation",
         "",
-        "One speed (three recordings of 3 000 samples) is left out of training and calibration at a time; the int8 model",
-        f"then classifies its {int(tables[SPEEDS[0]].sum())} windows of {WINDOW} samples (hop {HOP}: neighbours share",
+        "One speed (three recordings of 3 000 samples) is left out of training and calibration at a time; the int8",
+        f"model then classifies its {int(tables[SPEEDS[0]].sum())} windows of {WINDOW} samples (hop {HOP}: neighbours share",
         "half of their samples, so the intervals are narrower than independent windows would give).",
         "",
         "| held-out speed | right | windows | share | 95 % (Wilson) |",

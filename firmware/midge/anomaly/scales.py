@@ -5,7 +5,8 @@
 #   V_k += max(1/2048, 1/n) (min(d_k^2, 400 V_k) - V_k),  mean += max(1/512, 1/n) clamp(y - mean, 20 sqrt(V_0))
 #
 # x is never in the statistics that it is tested against. For 300 samples it only learns, and clips nothing: a glitch
-# among them dulls it for the next ten thousand or so, so let a sensor settle before it is judged. Measured on the Numenta Anomaly Benchmark: see tools/nab.py.
+# among them dulls it for the next ten thousand or so, so let a sensor settle before it is judged. Measured
+# on the Numenta Anomaly Benchmark: see tools/nab.py.
 
 from array import array
 from math import sqrt
