@@ -38,7 +38,7 @@ class Packer:
 
     def pack(self, records):
         # One line of JSON, without the line's end; "" when no record is left. The first record's time is the base.
-        base = 0
+        base = None
         written = []
         for r in records:
             value = _value(r)
@@ -47,14 +47,14 @@ class Packer:
                 continue
             head = ""
             if not written:
-                base = r.get("t", 0)
+                base = r.get("t")
                 head = self._head(base)
             written.append("{" + head + _body(r, value, base) + "}")
         return "[" + ",".join(written) + "]" if written else ""
 
     def _head(self, base):
         text = '"bn":' + json.dumps(self.base_name) + "," if self.base_name else ""
-        return text + '"bt":' + _seconds(base) + "," if base else text
+        return text if base is None else text + '"bt":' + _seconds(base) + ","
 
 
 def to_json(value):
@@ -140,9 +140,9 @@ def _body(r, value, base):
     if "u" in r:
         text += ',"u":' + json.dumps(r["u"])
     text += "," + value
-    offset = r.get("t", base) - base
-    if offset:
-        text += ',"t":' + _seconds(offset)
+    t = r.get("t", base)
+    if t != base:
+        text += ',"t":' + _seconds(t - (base or 0))
     for key in _OF_ALERTS:
         if key in r:
             text += ',"' + key + '":' + to_json(r[key])

@@ -35,12 +35,18 @@ class Board:
         except BaseException:
             self._stack.close()
             raise
-        self._models: dict[tuple[Path, str | None], ModelOnBoard] = {}
+        self._loaded: tuple[Path, str | None] | None = None  # a board holds one model at a time
+        self._model: ModelOnBoard | None = None
 
     @cached_property
     def info(self) -> BoardInfo:
         """What the board says of itself: firmware, arch, heap, file system."""
         return probe(self.transport)
+
+    @cached_property
+    def node(self) -> NodeConnection:
+        """The line to the running node. One for the board's life: a record may be half read when a caller stops."""
+        return NodeConnection(self.transport)
 
     def exec(self, code: str, timeout: float = 10.0) -> str:
         """Runs code on the board and returns what it printed. Raises RemoteError, Timeout."""
@@ -49,22 +55,30 @@ class Board:
     def invoke(self, *inputs: NDArray[Any], model: str | Path, kernels: str | None = None) -> list[NDArray[Any]]:
         """Runs a model (.tflite or bundle) on the board: an array for each input, of the model's own type and shape.
 
-        The model is converted and sent on the first call. Raises ModelError, DataError, RemoteError.
+        The model is converted and sent when it is another than in the last call. A node that runs is stopped until the
+        board's next reset. Raises ModelError, DataError, RemoteError.
         """
         from midgehost.deploy.runner import ModelOnBoard
 
-        key = Path(model), kernels
-        if key not in self._models:
-            self._models[key] = ModelOnBoard(self.transport, self.info, Path(model), kernels)
-        return self._models[key].invoke(inputs)
+        wanted = Path(model), kernels
+        if self._model is None or self._loaded != wanted:
+            self._loaded = None  # until the new one is there
+            self._model = ModelOnBoard(self.transport, self.info, Path(model), kernels)
+            self._loaded = wanted
+        return self._model.invoke(inputs)
+
+    @cached_property
+    def _node(self) -> NodeConnection:
+        """One for all calls: it holds the beginning of a line whose end is still to come."""
+        return NodeConnection(self.transport)
 
     def records(self, timeout: float | None = None) -> Generator[Record]:
         """The running node's records as they come, for `timeout` seconds or for ever. Raises LineDropped."""
-        return NodeConnection(self.transport).records(timeout)
+        return self._node.records(timeout)
 
     def command(self, command: str, timeout: float = 5.0, **fields: Any) -> Any:
         """A command to the running node, e.g. `command("get", name="z.holdoff")`. Raises CommandError, Timeout."""
-        return NodeConnection(self.transport).command(command, timeout, **fields)
+        return self.node.command(command, timeout, **fields)
 
     def close(self) -> None:
         """Frees the port; a virtual board that was started for it ends."""

@@ -62,6 +62,7 @@ class NodeConnection:
         self._last_id = 0
         self.last_words = ""  # why it did not greet: an exception, an error that it logged, or else its last line
         self._in_traceback = False
+        self.garbage = 0  # lines while records were read that the node did not write, or that came damaged
 
     def lines(self, timeout: float | None = None) -> Generator[str]:
         """Whole lines as they come; ends after `timeout` seconds."""
@@ -77,7 +78,10 @@ class NodeConnection:
     def records(self, timeout: float | None = None) -> Generator[Record]:
         """Records as they come, for `timeout` seconds or for ever."""
         for line in self.lines(timeout):
-            yield from parse_pack(line)
+            found = parse_pack(line)
+            if not found and line and not _object(line):
+                self.garbage += 1
+            yield from found
 
     def command(self, command: str, timeout: float = 5.0, **fields: Any) -> Any:
         """Sends a command and returns the reply's value. Records that come meanwhile are lost.
