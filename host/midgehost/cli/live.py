@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from midgehost.cli.plot import COLOURS, draw, heading
 from midgehost.records import Record
 
-_KEPT = 600  # points of a signal
+_KEPT = 1200  # points of a series
+_SPAN_S = 15.0  # what the charts show
 _EVENTS = 5
-_TICKS = 3
+_LEAST_PANE = 7  # lines of a chart and its heading
+_NOT_PLOTTED = ("class", "p", "sample", "value")  # of a stage's fields
+
+_Series = dict[str, deque[tuple[float, float]]]
 
 
 class LiveChart:
@@ -19,11 +24,16 @@ class LiveChart:
         self.title = title
         self.status = ""
         self.counts = {"records": 0, "alarms": 0, "alerts": 0}
-        self._signals: dict[str, deque[tuple[float, float]]] = {}
-        self._scores: dict[str, deque[tuple[float, float]]] = {}
+        self._signals: _Series = {}
+        self._scores: _Series = {}
+        self._units: dict[str, str] = {}
+        self._alarms: deque[float] = deque(maxlen=100)
         self._latest: dict[str, Record] = {}
-        self._events: deque[str] = deque(maxlen=_EVENTS)
+        self._events: deque[tuple[str, str]] = deque(maxlen=_EVENTS)  # text, style
         self._start: int | None = None
+        self._now = 0.0
+
+    # --- collecting ---------------------------------------------------------------------------------------------------
 
     def add(self, record: Record) -> None:
         """Takes a record in."""
@@ -32,78 +42,108 @@ class LiveChart:
         stage, _, field = record.name.partition(".")
         if record.name == "alert":
             self.counts["alerts"] += 1
-            self._events.append(f"{seconds:8.2f} s  ALERT {record.value} {_of_model(record)}")
+            self._event(f"{seconds:7.1f} s  ALERT {record.value} {_of_model(record)}", "bold red")
         elif field == "alarm":
             if record.value is True:
                 self.counts["alarms"] += 1
-                self._events.append(f"{seconds:8.2f} s  alarm of {stage}")
+                self._alarms.append(seconds)
+                self._event(f"{seconds:7.1f} s  alarm of {stage}", "yellow")
         elif field == "error":
-            self._events.append(f"{seconds:8.2f} s  {stage}: {record.value}")
-        elif record.name.startswith("sys.") or field in ("class", "p", "sample", "value"):
+            self._event(f"{seconds:7.1f} s  {stage}: {record.value}", "yellow")
+        elif stage == "sys" or field in _NOT_PLOTTED or not record.is_number:
             self._latest[record.name] = record
-        elif isinstance(record.value, int | float) and record.is_number:
+        else:
             series = self._scores if field == "score" else self._signals
             series.setdefault(record.name, deque(maxlen=_KEPT)).append((seconds, float(record.value)))
+            self._units[record.name] = record.unit
+            self._now = max(self._now, seconds)
 
     def note(self, text: str) -> None:
         """An event of the caller's, e.g. a dropped line."""
-        self._events.append(text)
+        self._event(text, "bold yellow")
+
+    def _event(self, text: str, style: str) -> None:
+        self._events.append((text, style))
+
+    def _seconds(self, record: Record) -> float:
+        """Time since the first record; a node that has booted or set its clock meanwhile begins anew."""
+        if record.t is None:
+            return self._now
+        seconds = 0.0 if self._start is None else (record.t - self._start) / 1000
+        if self._start is None or not -_SPAN_S <= seconds - self._now <= 3600:
+            self._start = record.t - round(1000 * self._now)
+            seconds = self._now
+        return seconds
+
+    # --- drawing ------------------------------------------------------------------------------------------------------
 
     def render(self, width: int, height: int) -> Any:
         """The whole view, `width` x `height` characters."""
         from rich.console import Group
         from rich.text import Text
 
-        lines = [Text(self.title, style="bold"), Text(self.status, style="dim")]
-        below = [self._classes(), self._health(), *self._recent()]
-        room = height - len(lines) - len(below) - 1
-        charts: list[Any] = []
-        if room >= 6:
-            with_scores = bool(self._scores) and room >= 14
-            charts.append(_chart(self._signals, width, room - room // 3 if with_scores else room, "signals"))
-            if with_scores:
-                charts.append(_chart(self._scores, width, room // 3, "score"))
-        return Group(*lines, *charts, *below)
+        header = Text(self.title, style="bold", no_wrap=True)
+        header.append(f"  {self.status}", style="dim")
+        below = [self._classes(), self._health(width), *self._recent(_EVENTS if height >= 30 else 3)]
+        for line in (header, *below):
+            line.truncate(width, overflow="ellipsis")
+        return Group(header, *self._charts(width, height - 1 - len(below)), *below)
 
-    def _seconds(self, record: Record) -> float:
-        if record.t is None:
-            return 0.0
-        if self._start is None and not record.name.startswith("sys."):
-            self._start = record.t
-        return (record.t - (self._start if self._start is not None else record.t)) / 1000
+    def _charts(self, width: int, room: int) -> list[Any]:
+        """Signals and, where there is room, scores below them, on one time axis."""
+        from rich.text import Text
+
+        if not (self._signals or self._scores):
+            return [Text("\n" * (room // 2 - 1) + "no records yet".center(width) + "\n" * (room - room // 2 - 1))]
+        span = (max(0.0, self._now - _SPAN_S), max(self._now, 1.0))
+        panes = [pane for pane in (self._signals, self._scores) if pane]
+        if room < 2 * _LEAST_PANE:
+            panes = panes[:1]
+        heights = [room] if len(panes) == 1 else [room - room // 3, room // 3]
+        charts: list[Any] = []
+        for pane, height in zip(panes, heights, strict=True):
+            shown = dict(list(pane.items())[: len(COLOURS)])
+            charts.append(heading(shown, width, ", ".join(sorted({self._units[name] for name in shown} - {""}))))
+            charts.append(draw(shown, width, height - 1, span, self._alarms, times=pane is panes[-1]))
+        return charts
 
     def _classes(self) -> Any:
         from rich.text import Text
 
-        text = Text()
+        text = Text(no_wrap=True)
         for name, record in sorted(self._latest.items()):
-            if name.endswith(".class"):
-                p = self._latest.get(name[:-5] + "p")
+            stage, _, field = name.partition(".")
+            if field == "class":
+                p = self._latest.get(f"{stage}.p")
                 share = f" {float(p.value):.0%}" if p is not None else ""
-                text.append(f"{name[:-6]}: ", style="dim").append(f"{record.value}{share}   ", style="bold cyan")
-        text.append(f"{self.counts['alarms']} alarms, {self.counts['alerts']} alerts", style="bold")
-        return text
+                text.append(f"{stage} ", style="dim").append(f"{record.value}{share}   ", style="bold cyan")
+        return text.append(f"{self.counts['alarms']} alarms, {self.counts['alerts']} alerts", style="bold")
 
-    def _health(self) -> Any:
+    def _health(self, width: int) -> Any:
+        """As much of the node's health as fits, the important first."""
         from rich.text import Text
 
-        def value(name: str, unit: str, form: str = ",.0f") -> str:
-            record = self._latest.get(f"sys.{name}")
-            return f"{float(record.value):{form}}{unit}" if record is not None and record.is_number else "-"
+        parts = [
+            f"heap {self._value('heap', ',.0f')} B",
+            f"latency {self._value('latency_ms', '.2f')} ms (p95 {self._value('latency_p95_ms', '.2f')})",
+            f"errors {self._value('errors', '.0f')}",
+            f"{self._value('inferences', ',.0f')} inferences",
+            f"{self.counts['records']:,} records",
+        ]
+        while len("   ".join(parts)) > width and len(parts) > 1:
+            parts.pop()
+        return Text("   ".join(parts), style="dim", no_wrap=True)
 
-        return Text(
-            f"heap free {value('heap', ' B')}   latency {value('latency_ms', ' ms', '.2f')}"
-            f" (p95 {value('latency_p95_ms', ' ms', '.2f')})   inferences {value('inferences', '')}"
-            f"   errors {value('errors', '')}   records {self.counts['records']:,}",
-            style="dim",
-        )
+    def _value(self, name: str, form: str) -> str:
+        record = self._latest.get(f"sys.{name}")
+        return f"{record.value:{form}}" if record is not None and record.is_number else "-"
 
-    def _recent(self) -> list[Any]:
+    def _recent(self, count: int) -> list[Any]:
         from rich.text import Text
 
-        events = list(self._events)[-_EVENTS:]
-        events += [""] * (_EVENTS - len(events))
-        return [Text(event, style="red" if "ALERT" in event else "yellow") for event in events]
+        events = [*self._events][-count:]
+        events += [("", "")] * (count - len(events))
+        return [Text(text, style=style, no_wrap=True) for text, style in events]
 
 
 def _of_model(record: Record) -> str:
@@ -111,19 +151,3 @@ def _of_model(record: Record) -> str:
     if "model" not in record.extra:
         return ""
     return f"[{record.extra['model']} {record.extra.get('plan', '?')} {record.extra.get('kernels', '?')}]"
-
-
-def _chart(series: dict[str, deque[tuple[float, float]]], width: int, height: int, label: str) -> Any:
-    import plotext
-    from rich.text import Text
-
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(width, height)
-    plotext.frame(False)
-    for name, points in list(series.items())[:4]:
-        plotext.plot([x for x, _ in points], [y for _, y in points], label=name, marker="braille")
-    plotext.xfrequency(_TICKS * 2)
-    plotext.yfrequency(_TICKS)
-    plotext.ylabel(label)
-    return Text.from_ansi(plotext.build(), no_wrap=True)

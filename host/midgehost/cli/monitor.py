@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from midgehost.records import Record
 
-_BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # s, between tries to reach a board that went away
+_BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)  # between tries to reach a board that went away
 _FRAME_S = 0.2
+_SILENCE_S = 5.0  # after which it is worth a word
+
+Sink = Callable[[Record], None]
 
 
 def command(
@@ -24,48 +28,83 @@ def command(
     seconds: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
 ) -> None:
     """Shows a node's signals, scores, alarms, heap and latency; comes back by itself when the line drops."""
-    end = None if seconds is None else time.monotonic() + seconds
-    writer = _CsvFile(csv_file) if csv_file else None
-    events = follow(port, end)
-    if as_json:
-        for event in events:
-            if isinstance(event, Record):
-                print(json.dumps(event.as_dict()), flush=True)
-                if writer:
-                    writer.add(event)
-            else:
-                typer.echo(f"midge: {event}", err=True)
-        return
-    _show(port, events, writer)
+    events = follow(port, None if seconds is None else time.monotonic() + seconds)
+    with csv_sink(csv_file) as save:
+        if as_json:
+            _print(events, save)
+        else:
+            _show(port, events, save)
 
 
 def follow(port: str, end: float | None) -> Iterator[Record | str]:
-    """Records as they come, and a line of text whenever the line drops or is back; "" is a moment without news."""
+    """Records as they come, and a line of text when the line drops, is back, or is silent; "" is a moment without news.
+
+    Ends at `end` (of time.monotonic). Raises what the first connection raises; later ones are tried for ever.
+    """
     from midgehost import connect
     from midgehost.errors import LineDropped, MidgeError
 
     tries = 0
-    while end is None or time.monotonic() < end:
+    while not _over(end):
         try:
             with connect(port) as board:
                 if tries:
                     yield f"the line to {port} is back"
                 tries = 0
-                while end is None or time.monotonic() < end:
-                    yield from board.records(timeout=_FRAME_S)
+                heard = time.monotonic()
+                while not _over(end):
+                    for record in board.records(timeout=_FRAME_S):
+                        heard = time.monotonic()
+                        yield record
+                    if time.monotonic() - heard > _SILENCE_S:
+                        heard = float("inf")
+                        yield f"{port} has said nothing for {_SILENCE_S:g} s: does a node run on it?"
                     yield ""
         except LineDropped:
-            yield f"the line to {port} dropped; trying again"
+            yield f"the line to {port} dropped; trying to come back"
         except MidgeError as error:
             if tries == 0:
                 raise
             if tries == 1:
                 yield f"waiting: {error.what}"
+        pause = _BACK_OFF_S[min(tries, len(_BACK_OFF_S) - 1)]
         tries += 1
-        time.sleep(_BACK_OFF[min(tries, len(_BACK_OFF)) - 1])
+        time.sleep(pause if end is None else max(0.0, min(pause, end - time.monotonic())))
 
 
-def _show(port: str, events: Iterator[Record | str], writer: _CsvFile | None) -> None:
+def _over(end: float | None) -> bool:
+    return end is not None and time.monotonic() >= end
+
+
+@contextmanager
+def csv_sink(path: Path | None) -> Generator[Sink]:
+    """Appends records as rows: integer milliseconds, node, name, value, unit. Without a path they go nowhere."""
+    if path is None:
+        yield lambda _: None
+        return
+    fresh = not path.exists() or path.stat().st_size == 0
+    with path.open("a", newline="") as file:
+        rows = csv.writer(file)
+        if fresh:
+            rows.writerow(["t_ms", "node", "name", "value", "unit"])
+
+        def save(record: Record) -> None:
+            rows.writerow([record.t, record.node, record.name, record.value, record.unit])
+            file.flush()
+
+        yield save
+
+
+def _print(events: Iterator[Record | str], save: Sink) -> None:
+    for event in events:
+        if isinstance(event, Record):
+            save(event)
+            print(json.dumps(event.as_dict()), flush=True)
+        elif event:
+            typer.echo(f"midge: {event}", err=True)
+
+
+def _show(port: str, events: Iterator[Record | str], save: Sink) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -74,35 +113,19 @@ def _show(port: str, events: Iterator[Record | str], writer: _CsvFile | None) ->
     console = Console()
     chart = LiveChart(f"midge monitor  {port}")
     chart.status = "Ctrl-C ends"
+    drawn = 0.0
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        drawn = 0.0
         try:
             for event in events:
                 if isinstance(event, Record):
+                    save(event)
                     chart.add(event)
-                    if writer:
-                        writer.add(event)
                 elif event:
                     chart.note(event)
-                if time.monotonic() - drawn >= _FRAME_S:
+                if console.is_terminal and time.monotonic() - drawn >= _FRAME_S:
                     drawn = time.monotonic()
                     live.update(chart.render(console.width, console.height), refresh=True)
         except KeyboardInterrupt:
             pass
     counts = chart.counts
     console.print(f"{counts['records']:,} records, {counts['alarms']} alarms, {counts['alerts']} alerts")
-
-
-class _CsvFile:
-    """Records as rows: integer milliseconds, node, name, value, unit."""
-
-    def __init__(self, path: Path) -> None:
-        fresh = not path.exists()
-        self._file = path.open("a", newline="")
-        self._rows: Any = csv.writer(self._file)
-        if fresh:
-            self._rows.writerow(["t_ms", "node", "name", "value", "unit"])
-
-    def add(self, record: Record) -> None:
-        self._rows.writerow([record.t, record.node, record.name, record.value, record.unit])
-        self._file.flush()
