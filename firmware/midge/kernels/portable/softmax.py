@@ -6,23 +6,20 @@
 from .fixed import rescale
 
 
-def _high_mul(a, b):
-    # SaturatingRoundingDoublingHighMul for any signs: round(a * b / 2^31), as C's truncating division leaves it.
-    product = a * b
-    return (product + 0x40000000) >> 31 if product >= 0 else -((0x3FFFFFFF - product) >> 31)
-
-
 def reciprocal(total):
     # (mantissa, shift) of 1 / total, total a sum of exps with 12 integer bits: gemmlowp's GetReciprocal and its three
-    # steps of Newton-Raphson, with the shift that leaves 8 output bits.
+    # steps of Newton-Raphson, with the shift that leaves 8 output bits. TFLM aborts where the shift is below -31 (more
+    # than 511 values that are nearly equal): there no output reaches half a step.
     headroom = 32
     while total >> (32 - headroom):
         headroom -= 1
+    if headroom < 4:
+        return 0, 0
     a = (total << headroom) - 0x80000000
-    half_denominator = (a + 0x7FFFFFFF + 1) >> 1
-    x = 1515870810 + _high_mul(half_denominator, -1010580540)
+    half_denominator = (a + 0x80000000) >> 1
+    x = 1515870810 + rescale(half_denominator, -1010580540, 0)
     for _ in range(3):
-        x += _high_mul(x, 0x20000000 - _high_mul(half_denominator, x)) << 2
+        x += rescale(x, 0x20000000 - rescale(half_denominator, x, 0), 0) << 2
     return min(x << 1, 0x7FFFFFFF), headroom - 35
 
 

@@ -39,6 +39,7 @@ def conv_2d(block, arena, weights, params) -> int:
             weight = int(blk[4])
             while group < channels:
                 x = ptr8(int(ptr8(arena)) + vector)
+                total = 0
                 j = 0
                 y = top
                 while j < height:
@@ -49,9 +50,12 @@ def conv_2d(block, arena, weights, params) -> int:
                         if y >= 0 and y < in_h and c >= 0 and c < in_w:
                             source = ptr8(image + (y * in_w + c) * channels + group)
                             while k < depth:
-                                x[k] = int(source[k]) ^ 128
+                                b = int(source[k]) ^ 128
+                                x[k] = b
+                                total += b
                                 k += 1
                         else:
+                            total += zero * depth
                             while k < depth:
                                 x[k] = zero
                                 k += 1
@@ -60,7 +64,7 @@ def conv_2d(block, arena, weights, params) -> int:
                         c += int(p[9])
                     j += 1
                     y += int(p[8])
-                multiply(arena, weights, vector, weight, at, per_group, size)
+                multiply(arena, weights, total, vector, weight, at, per_group, size)
                 at += per_group << 2
                 weight += per_group * size
                 group += depth
@@ -68,14 +72,14 @@ def conv_2d(block, arena, weights, params) -> int:
             n += 1
             if n == held or column == out_w:
                 out = int(blk[3]) + (row * out_w + column - n) * filters
-                rescale(arena, params, stage, sums, out, n * filters, filters, 0)
+                rescale(sums, out, 0, arena, params, stage, n * filters, filters)
                 n = 0
         row += 1
     return 0
 
 
 @micropython.viper
-def depthwise_conv_2d(block, arena, weights, params) -> int:
+def _depthwise(x: ptr8, w: ptr8, s: ptr32, block, arena, weights, params) -> int:
     blk = ptr32(block)
     stage = int(blk[5]) + 17
     p = ptr32(int(ptr32(params)) + (int(blk[5]) << 2))
@@ -99,11 +103,13 @@ def depthwise_conv_2d(block, arena, weights, params) -> int:
         n = 0
         while column < out_w:
             left = column * int(p[7]) - int(p[11])
-            s = ptr32(int(ptr8(arena)) + sums + ((n * filters) << 2))
-            f = 0
-            while f < filters:
-                s[f] = 0
-                f += 1
+            pixel = int(ptr8(arena)) + sums + ((n * filters) << 2)
+            s = ptr32(pixel)
+            f = filters
+            while f > 0:
+                s[0] = 0
+                s = ptr32(int(s) + 4)
+                f -= 1
             w = ptr8(int(ptr8(weights)) + int(blk[4]))
             j = 0
             y = top
@@ -113,16 +119,30 @@ def depthwise_conv_2d(block, arena, weights, params) -> int:
                 while i < width:
                     if y >= 0 and y < in_h and c >= 0 and c < in_w:
                         x = ptr8(image + (y * in_w + c) * channels)
-                        f = 0
+                        s = ptr32(pixel)
+                        f = filters
                         if multiplier == 1:
-                            while f < filters:
-                                s[f] = int(s[f]) + ((int(x[f]) ^ 128) - zero) * (int(w[f]) - 128)
-                                f += 1
-                        else:
-                            while f < filters:
-                                s[f] = int(s[f]) + ((int(x[f // multiplier]) ^ 128) - zero) * (int(w[f]) - 128)
-                                f += 1
-                    w = ptr8(int(w) + filters)
+                            while f >= 4:
+                                s[0] = int(s[0]) + ((int(x[0]) ^ 128) - zero) * (int(w[0]) - 128)
+                                s[1] = int(s[1]) + ((int(x[1]) ^ 128) - zero) * (int(w[1]) - 128)
+                                s[2] = int(s[2]) + ((int(x[2]) ^ 128) - zero) * (int(w[2]) - 128)
+                                s[3] = int(s[3]) + ((int(x[3]) ^ 128) - zero) * (int(w[3]) - 128)
+                                x = ptr8(int(x) + 4)
+                                w = ptr8(int(w) + 4)
+                                s = ptr32(int(s) + 16)
+                                f -= 4
+                        m = multiplier
+                        while f > 0:
+                            s[0] = int(s[0]) + ((int(x[0]) ^ 128) - zero) * (int(w[0]) - 128)
+                            w = ptr8(int(w) + 1)
+                            s = ptr32(int(s) + 4)
+                            m -= 1
+                            if m == 0:
+                                m = multiplier
+                                x = ptr8(int(x) + 1)
+                            f -= 1
+                    else:
+                        w = ptr8(int(w) + filters)
                     i += 1
                     c += int(p[9])
                 j += 1
@@ -131,10 +151,14 @@ def depthwise_conv_2d(block, arena, weights, params) -> int:
             n += 1
             if n == held or column == out_w:
                 out = int(blk[3]) + (row * out_w + column - n) * filters
-                rescale(arena, params, stage, sums, out, n * filters, filters, 0)
+                rescale(sums, out, 0, arena, params, stage, n * filters, filters)
                 n = 0
         row += 1
     return 0
+
+
+def depthwise_conv_2d(block, arena, weights, params):
+    return _depthwise(arena, weights, arena, block, arena, weights, params)
 
 
 KERNELS = {0x20: conv_2d, 0x21: depthwise_conv_2d}

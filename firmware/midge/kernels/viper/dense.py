@@ -23,9 +23,12 @@ def fully_connected(block, arena, weights, params) -> int:
         batch = row // units
         unit = row - batch * units
         source = ptr8(int(ptr8(arena)) + int(blk[1]) + batch * depth)
+        total = 0
         k = 0
         while k < depth:
-            x[k] = int(source[k]) ^ 128
+            b = int(source[k]) ^ 128
+            x[k] = b
+            total += b
             k += 1
         stop = row - unit + units
         if stop > end:
@@ -34,8 +37,8 @@ def fully_connected(block, arena, weights, params) -> int:
             n = stop - row
             if n > held:
                 n = held
-            multiply(arena, weights, vector, int(blk[4]) + unit * depth, sums, n, depth)
-            rescale(arena, params, stage, sums, int(blk[3]) + row, n, units, unit)
+            multiply(arena, weights, total, vector, int(blk[4]) + unit * depth, sums, n, depth)
+            rescale(sums, int(blk[3]) + row, unit, arena, params, stage, n, units)
             row += n
             unit += n
     return 0

@@ -112,7 +112,7 @@ def mean(block, arena, weights, params) -> int:
             total += int(ptr8(a)[0]) ^ 128
             i += 1
         sums[0] = total
-        rescale(arena, params, int(blk[5]) + end, int(blk[6]), int(blk[3]) + row, 1, 1, 0)
+        rescale(int(blk[6]), int(blk[3]) + row, 0, arena, params, int(blk[5]) + end, 1, 1)
         row += 1
     return 0
 

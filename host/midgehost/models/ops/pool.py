@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from midgehost.models.ops.base import Call, Lowering, Op, Place, require_int8
 from midgehost.models.ops.weighted import check_activation
 from midgehost.models.ops.window import Window
 from midgehost.models.quant import activation_range
+
+_SAME_SCALE: Final = 1e-6  # what PoolingPrepare tolerates
 
 
 class PoolOp(Op):
@@ -29,7 +31,12 @@ class PoolOp(Op):
 
     def check(self, node: Node) -> None:
         Window.check(node)
-        require_int8(node, node.input(0), node.output)
+        source, target = node.input(0), node.output
+        require_int8(node, source, target)
+        if source.zero_point != target.zero_point or abs(source.scale - target.scale) > _SAME_SCALE:
+            raise node.unsupported(
+                "changes scale or zero point from input to output", "Export the model again: a pool keeps both."
+            )
         check_activation(node)
         if min(node.option("FilterHeight", 0), node.option("FilterWidth", 0)) < 1:
             raise node.unsupported("has an empty window", "Export the model again.")

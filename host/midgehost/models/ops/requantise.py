@@ -21,7 +21,10 @@ HELD_SUMS = 64
 
 @dataclass(frozen=True)
 class Requantise:
-    """(sum + bias) * mantissa * 2^(shift - 31) + zero point, within low..high, along the last axis."""
+    """(sum + bias) * mantissa * 2^(shift - 31) + zero point, within low..high, along the last axis.
+
+    Every step is an int32 that wraps, as TFLM's is on its hosts and the kernels' on boards.
+    """
 
     mantissas: Sequence[int]  # one, or one per channel
     shifts: Sequence[int]
@@ -33,7 +36,7 @@ class Requantise:
         """The int8 outputs of int32 sums that already hold their bias."""
         mantissas, shifts = np.array(self.mantissas, np.int64), np.array(self.shifts, np.int64)
         scaled = multiply_by_quantized_multiplier(wrap_int32(sums), mantissas, shifts)
-        return np.clip(scaled + self.zero_point, self.low, self.high).astype(np.int8)
+        return np.clip(wrap_int32(scaled + self.zero_point), self.low, self.high).astype(np.int8)
 
     def words(self, biases: Ints) -> list[int]:
         """The stage's parameters for these biases, which wrap as the board's sums do."""

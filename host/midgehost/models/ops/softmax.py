@@ -27,7 +27,7 @@ from midgehost.models.quant import (
 
 _INTEGER_BITS: Final = 5  # of a scaled difference
 _SUM_BITS: Final = 12  # integer bits of the sum of exps
-_STAGE_BYTES: Final = 28  # of scratch, see firmware/midge/kernels/viper/softmax.py
+_WORK_BYTES: Final = 36  # of scratch before the exps, see firmware/midge/kernels/viper/softmax.py
 
 
 class Softmax(Op):
@@ -72,7 +72,7 @@ class Softmax(Op):
             in0=Place(node.input(0).index),
             out=Place(node.output.index),
             params=[depth, *self.exps(node).tolist()],
-            scratch_bytes=_STAGE_BYTES + 4 * depth,
+            scratch_bytes=_WORK_BYTES + 4 * depth,
             rows=node.output.elements // depth,
         )
         return Lowering([call], inplace=[0])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.models.graph import Node, Tensor
+from midgehost.models.ops.base import require_int8
 from midgehost.models.ops.requantise import Requantise
 from midgehost.models.quant import Ints, activation_range, quantize_multiplier
 
@@ -21,6 +22,7 @@ _ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 
 def check(node: Node, channel_axis: int) -> None:
     """Raises UnsupportedOption unless weights and bias are constants quantised as TFLM takes them."""
+    require_int8(node, node.input(0), node.output)
     weights, bias = node.input(1), node.optional_input(2)
     channels = weights.shape[channel_axis]
     if not weights.is_constant or (bias is not None and not bias.is_constant):
@@ -36,10 +38,7 @@ def check(node: Node, channel_axis: int) -> None:
         why = f"has a bias of type {bias.dtype} and shape {list(bias.shape)}, int32 [{channels}] is wanted"
         raise node.unsupported(why, "Export the model again with int8 quantisation.")
     check_activation(node)
-    if max(stage(node).shifts) > 30:
-        raise node.unsupported(
-            "scales its sums up by more than 2^30", "Look for an output scale that is far too small."
-        )
+    check_shifts(node, stage(node))
 
 
 def check_activation(node: Node) -> None:
@@ -47,6 +46,14 @@ def check_activation(node: Node) -> None:
     fused = node.option("FusedActivationFunction", "NONE")
     if fused not in _ACTIVATIONS:
         raise node.unsupported(f"has the fused activation {fused}", f"Use one of {', '.join(_ACTIVATIONS)}.")
+
+
+def check_shifts(node: Node, found: Requantise) -> None:
+    """Raises UnsupportedOption where TFLM would shift an int32 by more than its bits."""
+    if max(found.shifts) > 30:
+        raise node.unsupported(
+            "scales its sums up by more than 2^30", "Look for an output scale that is far too small."
+        )
 
 
 def stage(node: Node) -> Requantise:
