@@ -18,6 +18,7 @@ class Batch:
         self._view = memoryview(buf)
         self._keep = size - (hop or size)  # samples that two neighbouring windows share
         self._held = 0
+        self._kept = 0  # of these, how many the last window had too
         self._closed = False  # the window in `buf` was handed out: make room before the next sample
         self._max_ms = max_ms
         self._since = None
@@ -31,7 +32,7 @@ class Batch:
         if self._since is None:
             self._since = now_ms
         late = self._max_ms and (now_ms - self._since) & _WRAP >= self._max_ms
-        if self._held < self.size and not (late and self._held):
+        if self._held < self.size and not (late and self._held > self._kept):
             return 0
         self._since = now_ms
         self._closed = True
@@ -44,7 +45,7 @@ class Batch:
         buf = self.buf
         for i in range(keep * channels):
             buf[i] = buf[start + i]
-        self._held = keep
+        self._held = self._kept = keep
         self._closed = False
 
 

@@ -159,7 +159,7 @@ class SerialLink:
         if length == 0:
             return
         if length > _LINE:
-            self._refuse("link.line_too_long", "a command has %d bytes at most" % _LINE)
+            self._refuse(MidgeError("link.line_too_long", "a command has %d bytes at most" % _LINE))
             return
         if self._line[0] != 0x7B:  # not even "{": echo, noise, a person at the keyboard
             self.bad_lines += 1
@@ -167,25 +167,24 @@ class SerialLink:
         try:
             command = json.loads(bytes(memoryview(self._line)[:length]))
         except ValueError:
-            self._refuse("link.bad_line", "not a line of JSON")
+            self._refuse(MidgeError("link.bad_line", "not a line of JSON"))
             return
         if isinstance(command, dict) and isinstance(command.get("cmd"), str):
             self._answer(command)
         else:
-            self._refuse("link.bad_command", 'a command has the key "cmd"')
+            self._refuse(MidgeError("link.bad_command", 'a command has the key "cmd"'))
 
     def _answer(self, command):
         reply = {"re": command.get("id")}
         try:
             if self._callback is None:
                 raise MidgeError("link.bad_command", "this node takes no commands")
-            value = self._callback(command)
+            reply["value"] = self._callback(command)
             reply["ok"] = True
-            reply["value"] = value
         except Exception as error:  # a command may fail, the node goes on
             reply["error"] = describe(error)
         self._send_first(to_json(reply), 0)
 
-    def _refuse(self, code, what):
+    def _refuse(self, error):
         self.bad_lines += 1
-        self._send_first(to_json({"re": None, "error": {"code": code, "what": what}}), 0)
+        self._send_first(to_json({"re": None, "error": describe(error)}), 0)
