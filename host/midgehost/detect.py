@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +35,7 @@ def detect(values: Sequence[float], kind: str, times: Sequence[str] = (), **para
 
     Raises DataError for an unknown kind or a bad parameter.
     """
-    try:
-        judge = twin.detector(kind, **params)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"The detector does not take this: {error}.", f"Detectors: {', '.join(twin.DETECTORS)}."
-        ) from None
+    judge = _make(kind, params)
     scores: list[float | None] = []
     alarms: list[Alarm] = []
     skipped: list[int] = []
@@ -54,3 +50,16 @@ def detect(values: Sequence[float], kind: str, times: Sequence[str] = (), **para
         if alarm and score is not None:
             alarms.append(Alarm(index, times[index] if index < len(times) else "", score))
     return Detection(scores, alarms, judge.threshold, skipped)
+
+
+def _make(kind: str, params: Mapping[str, Any]) -> twin.Detector:
+    if kind not in twin.DETECTORS:
+        raise DataError(f"There is no detector {kind!r}.", f"Use one of {', '.join(twin.DETECTORS)}.")
+    known = inspect.signature(type(twin.detector(kind))).parameters
+    for name in params:
+        if name not in known:
+            raise DataError(f"The {kind} detector has no {name}.", f"It takes {', '.join(known)}.")
+    try:
+        return twin.detector(kind, **params)
+    except ValueError as error:
+        raise DataError(f"The {kind} detector does not take this: {error}.", "Change that parameter.") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from midgehost.errors import DataError
@@ -36,6 +38,15 @@ def read_text_column(path: Path, column: str) -> list[str]:
     rows = _rows(path)
     place = _place(path, rows[0] if rows else [], column)
     return [row[place] if place < len(row) else "" for row in rows[1:]]
+
+
+def parse_times(texts: Sequence[str]) -> list[datetime]:
+    """ISO 8601 time stamps as such; empty if there are none, or if one reads otherwise or lies before its neighbour."""
+    try:
+        times = [datetime.fromisoformat(text) for text in texts]
+        return times if all(a <= b for a, b in pairwise(times)) else []
+    except (ValueError, TypeError):  # TypeError: some have a time zone and some have none
+        return []
 
 
 def column_names(path: Path) -> list[str]:
