@@ -93,6 +93,25 @@ def test_one_flipped_weight_gives_another_output(models_dir: Path) -> None:
     assert (outputs[0] != outputs[1]).any()
 
 
+def test_files_of_something_else_are_refused(
+    models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, vectors = (str(models_dir / f"mnist_cnn_int8.{end}") for end in ("tflite", "golden.npz"))
+    other, taps = (str(models_dir / f"kws_ref_model.{end}") for end in ("golden.npz", "taps.npz"))
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "ragged.npz", in0=np.zeros((3, 784), np.int8), out0=np.zeros((2, 10), np.int8))
+    for options, words in (
+        (["--golden", other], "490 int8"),
+        (["--golden", str(tmp_path / "ragged.npz")], "no matching"),
+        (["--golden", str(tmp_path / "text.npz")], "no .npz file"),
+        (["--golden", str(tmp_path / "absent.npz")], "No such file"),
+        (["--golden", vectors, "--limit", "1", "--taps", taps], "no operator's output"),
+    ):
+        assert run(["verify", model, *options]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert words in line and line.endswith("[data]")
+
+
 @pytest.mark.soak
 def test_every_model_every_input(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = []
