@@ -118,15 +118,20 @@ def table(checkout: Path, kinds: tuple[str, ...] = twin.DETECTORS) -> dict[str, 
     return {kind: evaluate(kind, corpus, scorer, profiles) for kind in kinds}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Score midge's detectors on a NAB checkout.")
-    parser.add_argument("checkout", type=Path, help="a clone of github.com/numenta/NAB")
-    results = table(parser.parse_args().checkout)
+def print_table(results: dict[str, Result]) -> None:
+    """The results as a Markdown table."""
     print("| detector | " + " | ".join(PROFILES) + " | windows hit | false alarms |")
     print("|---|" + "---|" * (len(PROFILES) + 2))
     for kind, result in results.items():
         scores = " | ".join(f"{result.scores[title]:.1f}" for title in PROFILES)
         print(f"| {kind} | {scores} | {result.hits} of {result.windows} | {result.false_alarms} |")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="Score midge's detectors on a NAB checkout.")
+    parser.add_argument("checkout", type=Path, help="a clone of github.com/numenta/NAB")
+    print_table(table(parser.parse_args().checkout))
 
 
 if __name__ == "__main__":

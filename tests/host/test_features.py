@@ -196,3 +196,21 @@ def test_a_window_of_another_length_is_refused() -> None:
 def test_an_unknown_taper_is_refused() -> None:
     with pytest.raises(ValueError, match="no window 'kaiser'"):
         twin.module("fft").Spectrum(64, "kaiser")
+
+
+def test_an_offset_moves_what_has_a_zero_and_nothing_else() -> None:
+    # A thermometer: 0.0625 degrees a count, count 0 at -40. Crossings, spread and spectrum know no zero.
+    names = [*ALL, "band:5-20"]
+    x = signals(64)["white"] // 64
+    moved = twin.module("features").Features(names, 64, 100.0, 1, 0.0625, "hann", -40.0)
+    plain = twin.features(names, 64, 100.0, scale=0.0625)
+    got = dict(zip(names, list(moved.extract(counts(x))), strict=True))
+    bare = dict(zip(names, list(plain.extract(counts(x))), strict=True))
+    value = x * 0.0625 - 40
+    rms = np.sqrt((value**2).mean())
+    assert got["mean"] == pytest.approx(value.mean(), rel=1e-6)
+    assert got["max"] == pytest.approx(value.max(), rel=1e-6)
+    assert got["rms"] == pytest.approx(rms, rel=1e-6)
+    assert got["crest"] == pytest.approx(np.abs(value).max() / rms, rel=1e-6)
+    for name in set(names) - {"mean", "max", "rms", "crest"}:
+        assert got[name] == bare[name], name
