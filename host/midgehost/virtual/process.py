@@ -4,6 +4,7 @@ stdout), with two sockets for the peripherals. Linux only: Ctrl-C needs /proc.""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 import os
@@ -30,6 +31,9 @@ import micropython_run
 sys.exit(micropython_run.run_main(sys.argv))
 """
 _SIGINT_BIT = 1 << (signal.SIGINT - 1)
+_LOCKING = ("202", "234")  # futex and tgkill on x86-64: the collector locks, and stops other threads
+_CALM_S = 0.2  # how long Ctrl-C waits for a safe moment
+_NAP_S = 0.0005
 _QUEUE_BYTES = 16384
 _SHIM_BYTES = 40 << 10  # what the boot script's modules take of the heap; a board has theirs in C
 _HEAP = re.compile(r"(\d+)([km]?)", re.I)
@@ -123,15 +127,32 @@ class Interpreter:
     def _interrupt(self) -> None:
         # MicroPython has a SIGINT handler exactly while code runs that Ctrl-C may break; at its prompt, and while
         # kbd_intr(-1) holds, Ctrl-C is a byte like any other. Stopped, it cannot change its mind in between.
-        os.kill(self.pid, signal.SIGSTOP)
+        # The handler jumps out of whatever it finds, also out of an allocation, whose lock then stays locked for ever.
+        # So the signal waits for a system call (code that makes none gets it all the same), and it is for the main
+        # thread: a process that is stopped would give it to whichever thread wakes first, a timer's as well.
+        patience = time.monotonic() + _CALM_S
+        delivered = False
+        while not delivered:
+            os.kill(self.pid, signal.SIGSTOP)
+            try:
+                if not self._caught_signals() & _SIGINT_BIT:
+                    self._input += b"\x03"
+                    delivered = True
+                elif self._in_system_call() or time.monotonic() > patience:
+                    ctypes.CDLL(None).tgkill(self.pid, self.pid, int(signal.SIGINT))
+                    delivered = True
+            finally:
+                os.kill(self.pid, signal.SIGCONT)
+            if not delivered:
+                time.sleep(_NAP_S)  # it must get on to its next system call
+
+    def _in_system_call(self) -> bool:
+        """Whether it was stopped in a system call that has nothing to do with locks. True where Linux does not tell."""
         try:
-            catches = self._caught_signals() & _SIGINT_BIT
-            if catches:
-                os.kill(self.pid, signal.SIGINT)
-            else:
-                self._input += b"\x03"
-        finally:
-            os.kill(self.pid, signal.SIGCONT)
+            call = Path(f"/proc/{self.pid}/syscall").read_text().split()[0]
+        except (OSError, IndexError):
+            return True
+        return call not in ("running", "-1", *_LOCKING)
 
     def _caught_signals(self) -> int:
         deadline = time.monotonic() + 2
