@@ -36,7 +36,7 @@ def command(
             _show(port, events, save)
 
 
-def follow(port: str, end: float | None) -> Iterator[Record | str]:
+def follow(port: str, end: float | None) -> Generator[Record | str]:
     """Records as they come, and a line of text when the line drops, is back, or is silent; "" is a moment without news.
 
     Ends at `end` (of time.monotonic). Raises what the first connection raises; later ones are tried for ever.

@@ -46,7 +46,7 @@ def draw(
     plotext.yticks(ticks, [f"{tick:>{_LABEL - 1}.{digits}f} " for tick in ticks])
     positions = _times(span) if times else []
     plotext.xticks(positions, [f"{position:g} s" for position in positions])
-    return Text.from_ansi(plotext.build(), no_wrap=True)
+    return Text.from_ansi(plotext.build().rstrip("\n"), no_wrap=True)
 
 
 def heading(series: Mapping[str, Points], width: int, note: str = "") -> Any:

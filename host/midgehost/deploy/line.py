@@ -11,6 +11,7 @@ from midgehost.errors import Busy, LineDropped, NotFound, Timeout
 
 _POLL = 0.05  # s: how late a passed deadline is noticed while the board is silent
 _WRITE_TIMEOUT = 5.0  # s, for a board that does not read
+_BUSY_TIMEOUT = 1.0  # s, for another program to let go of the port
 _NO_END = float("inf")
 
 
@@ -98,6 +99,17 @@ class Line:
 
 def open_line(path: str, name: str) -> Line:
     """Opens a device or pyserial URL for this process alone. Raises NotFound, Busy."""
+    patience = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            return _open_now(path, name)
+        except Busy:  # for good, or ModemManager looks at every new port for a moment
+            if time.monotonic() > patience:
+                raise
+        time.sleep(_POLL)
+
+
+def _open_now(path: str, name: str) -> Line:
     import serial
 
     try:
@@ -105,11 +117,11 @@ def open_line(path: str, name: str) -> Line:
             path, baudrate=115200, timeout=_POLL, write_timeout=_WRITE_TIMEOUT, exclusive=True
         )
     except (OSError, ValueError) as error:
-        if "lock" in str(error) or getattr(error, "errno", None) in (errno.EBUSY, errno.EAGAIN):
+        number = getattr(error, "errno", None)
+        if "lock" in str(error) or number in (errno.EBUSY, errno.EAGAIN):
             raise Busy(name) from None
-        if getattr(error, "errno", None) == errno.EACCES:
-            raise NotFound(
-                f"{name} may not be opened by you.", "Join its group (dialout, uucp) or run as its owner."
-            ) from None
+        if number == errno.EACCES:
+            do = "Join its group (dialout or uucp), or run as its owner."
+            raise NotFound(f"{name} may not be opened by you.", do) from None
         raise NotFound(f"There is no board at {name}.", "Plug it in, or name another port.") from None
     return Line(device, name)
