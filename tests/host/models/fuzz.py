@@ -44,11 +44,12 @@ def quantised(rng: Random, shape: list[int], near: float = 1.0, **extra: Any) ->
     return TensorSpec(shape, scale=scale(rng) * near, zero_point=rng.choice([-128, 0, rng.randint(-128, 127)]), **extra)
 
 
-def compare(makers: Mapping[str, Maker], kind: str, cases: int, seed: int) -> tuple[int, int, int]:
-    """Runs seeded cases through the reference, both kernel levels and TFLM; (compared, refused by both, values)."""
+def reference_jobs(
+    makers: Mapping[str, Maker], kind: str, cases: int, seed: int
+) -> tuple[list[tuple[Job, NDArray[Any]]], int]:
+    """Seeded jobs with TFLM's output, which the reference equals; and how many cases midge refuses."""
     rng = Random(f"{kind} {seed}")
-    jobs: list[Job] = []
-    expected: list[NDArray[Any]] = []
+    jobs: list[tuple[Job, NDArray[Any]]] = []
     refused = 0
     for _ in range(cases):
         model, inputs = makers[kind](rng, kind.split()[0])
@@ -61,16 +62,21 @@ def compare(makers: Mapping[str, Maker], kind: str, cases: int, seed: int) -> tu
         except ModelError:
             refused += 1
             continue
-        oracle = Oracle(model.tflite())
-        expected.append(oracle.run(fed)[0])
-        np.testing.assert_array_equal(op.reference(node, inputs)[0], expected[-1], f"reference {model}")
-        jobs.append(Job(node, op.lower(node), inputs, rng.randrange(1 << 30)))
-    compared = [(job, want) for job, want in zip(jobs, expected, strict=True) if not job.lowering.alias]
+        expected = Oracle(model.tflite()).run(fed)[0]
+        np.testing.assert_array_equal(op.reference(node, inputs)[0], expected, f"reference {model}")
+        jobs.append((Job(node, op.lower(node), inputs, rng.randrange(1 << 30)), expected))
+    return jobs, refused
+
+
+def compare(makers: Mapping[str, Maker], kind: str, cases: int, seed: int) -> tuple[int, int, int]:
+    """Runs seeded cases through the reference, both kernel levels and TFLM; (compared, refused, values)."""
+    jobs, refused = reference_jobs(makers, kind, cases, seed)
+    compared = [(job, want) for job, want in jobs if not job.lowering.alias]
     for level in ("portable", "viper"):
         got = run_kernels([job for job, _ in compared], level)
         for (job, want), outputs in zip(compared, got, strict=True):
             np.testing.assert_array_equal(outputs[0], want, f"{level} {job.node}")
-    return len(jobs), refused, sum(want.size for want in expected)
+    return len(jobs), refused, sum(want.size for _, want in jobs)
 
 
 def print_table(makers: Mapping[str, Maker], cases: int) -> None:

@@ -101,8 +101,8 @@ class Job:
 def run_kernels(jobs: Sequence[Job], level: Level, micropython: bool | None = None) -> list[list[Array]]:
     """The outputs of each job at a kernel level, in this process or (viper always) on MicroPython's unix port."""
     on_micropython = level == "viper" if micropython is None else micropython
-    memories = _on_micropython(jobs, level) if on_micropython else [_in_process(job, level) for job in jobs]
-    return [job.outputs(memory) for job, memory in zip(jobs, memories, strict=True)]
+    results = _on_micropython(jobs, level) if on_micropython else b"".join(_in_process(job, level) for job in jobs)
+    return unpacked(jobs, results)
 
 
 def _in_process(job: Job, level: Level) -> bytes:
@@ -122,7 +122,8 @@ def kernel_function(level: Level, number: int) -> Any:
     return import_module(f"midge.kernels.{level}.{families[number >> 4]}").KERNELS[int(number)]
 
 
-def _on_micropython(jobs: Sequence[Job], level: Level) -> list[bytes]:
+def packed(jobs: Sequence[Job]) -> bytes:
+    """The jobs as run_kernels.py reads them."""
     words = array("i", [len(jobs)])
     for job in jobs:
         memory = job.arena()
@@ -134,18 +135,22 @@ def _on_micropython(jobs: Sequence[Job], level: Level) -> list[bytes]:
             words.extend(call.params)
             for block in slices:
                 words.extend(block)
+    return words.tobytes()
+
+
+def unpacked(jobs: Sequence[Job], results: bytes) -> list[list[Array]]:
+    """The outputs of each job from what run_kernels.py writes."""
+    ends = [0, *itertools.accumulate(job.offsets[-2] for job in jobs)]
+    return [job.outputs(results[a:b]) for job, (a, b) in zip(jobs, itertools.pairwise(ends), strict=True)]
+
+
+def _on_micropython(jobs: Sequence[Job], level: Level) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         cases, results = Path(folder, "cases"), Path(folder, "results")
-        cases.write_bytes(words.tobytes())
+        cases.write_bytes(packed(jobs))
         command = [str(Path(sys.executable).with_name("micropython")), "-X", "heapsize=64m", str(RUNNER)]
         done = subprocess.run(
             [*command, str(FIRMWARE), level, str(cases), str(results)], capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        raw = results.read_bytes()
-    found: list[bytes] = []
-    start = 0
-    for job in jobs:
-        found.append(raw[start : start + job.offsets[-2]])
-        start += job.offsets[-2]
-    return found
+        return results.read_bytes()

@@ -33,21 +33,20 @@ def weighted(rng: Random, source: TensorSpec, shape: list[int], axis: int, terms
         bias_scales = [s * source.scales[0] for s in weights.scales]
         bias = TensorSpec([channels], "int32", scale=bias_scales, zero_point=0, data=data)
     reach = source.scales[0] * max(weights.scales) * 127 * terms**0.5
-    return [weights, bias, reach * 2.0 ** rng.randint(-3, 2) if rng.random() < 0.9 else scale(rng)]
-
-
-def padding(rng: Random, size: int, reach: int, stride: int) -> tuple[str, int]:
-    """A padding that gives at least one output, and the number of outputs."""
-    if reach > size or rng.random() < 0.5:
-        return "SAME", -(-size // stride)
-    return "VALID", (size - reach) // stride + 1
+    kind = rng.randrange(10)
+    if kind == 0:
+        return [weights, bias, scale(rng)]
+    if kind == 1:  # shifts from far below -31, where everything becomes 0, to far above 0, where sums wrap
+        return [weights, bias, reach * 2.0 ** rng.randint(-34, 34)]
+    return [weights, bias, reach * 2.0 ** rng.randint(-3, 2)]
 
 
 def convolution(rng: Random, kind: str) -> Case:
-    batch, channels = rng.choice([1, 1, 2]), rng.choice([1, 2, 3, 4, 8])
-    size, kernel = [rng.randint(1, 8) for _ in "hw"], [rng.randint(1, 4) for _ in "hw"]
+    batch, channels = rng.choice([1, 1, 2]), rng.choice([1, 2, 3, 4, 8, 9, 20, 70])
+    most = 8 if channels < 10 else 3
+    size, kernel = [rng.randint(1, most) for _ in "hw"], [rng.randint(1, min(most, 4)) for _ in "hw"]
     stride = [rng.choice([1, 1, 2, 3]) for _ in "hw"]
-    dilation = [1, 1] if rng.random() < 0.7 or max(stride) > 1 else [rng.choice([1, 2, 3]) for _ in "hw"]
+    dilation = [1, 1] if rng.random() < 0.6 else [rng.choice([1, 2, 3]) for _ in "hw"]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     name = "SAME" if any(r > s for r, s in zip(reach, size, strict=True)) or rng.random() < 0.5 else "VALID"
     out = [-(-s // t) if name == "SAME" else (s - r) // t + 1 for s, r, t in zip(size, reach, stride, strict=True)]
@@ -62,7 +61,7 @@ def convolution(rng: Random, kind: str) -> Case:
     }
     if kind == "CONV_2D":
         groups = rng.choice([g for g in (1, 1, 1, 2, 4) if channels % g == 0])
-        filters = groups * rng.randint(1, 5)
+        filters = groups * rng.choice([1, 2, 3, 4, 5, 30, 70 // groups])
         shape, axis = [filters, *kernel, channels // groups], 0
     else:
         multiplier = rng.choice([1, 1, 2, 3])
@@ -77,7 +76,7 @@ def convolution(rng: Random, kind: str) -> Case:
 
 
 def fully_connected(rng: Random, kind: str) -> Case:
-    depth, units = rng.choice([1, 3, 8, rng.randint(1, 200)]), rng.choice([1, 2, 10, rng.randint(1, 150)])
+    depth, units = rng.choice([1, 3, 8, rng.randint(1, 200)]), rng.choice([1, 2, 10, 64, rng.randint(1, 150)])
     batch = rng.choice([[1], [1], [3], [2, 2]])
     source = quantised(rng, [*batch, depth])
     weights, bias, out_scale = weighted(rng, source, [units, depth], 0, depth)
@@ -109,14 +108,18 @@ def pool(rng: Random, kind: str) -> Case:
 
 
 def mean(rng: Random, kind: str) -> Case:
-    shape = shape_of(rng, (1, 4), 9)
-    axes = sorted(rng.sample(range(len(shape)), rng.randint(1, len(shape))))
+    shape = shape_of(rng, (1, 5), rng.choice([3, 7]))
+    axes = rng.sample(range(len(shape)), rng.randint(1, len(shape)))
     keep = rng.random() < 0.5
     out = [1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes]
     source = quantised(rng, shape)
     target = quantised(rng, out)
-    if rng.random() < 0.8:
+    spread = rng.random()
+    if spread < 0.1:
+        target = TensorSpec(out, scale=source.scales[0] * 2.0 ** rng.randint(-28, 34), zero_point=target.zero_point)
+    elif spread < 0.8:
         target = TensorSpec(out, scale=source.scales[0] * 2.0 ** rng.randint(-2, 1), zero_point=target.zero_point)
+    axes += rng.sample(axes, rng.randint(0, 1))  # an axis named twice counts once
     given = np.array([a - len(shape) if rng.random() < 0.3 else a for a in axes], np.int32)
     inputs = [source, TensorSpec([len(axes)], "int32", data=given)]
     return OneOp(kind, inputs, [target], {"KeepDims": keep}, 2), [values(rng, shape), given]
@@ -129,7 +132,8 @@ def softmax(rng: Random, kind: str) -> Case:
     if rng.random() < 0.5:
         data = np.clip(data // 16 + rng.randint(-100, 100), -128, 127).astype(np.int8)
     target = TensorSpec(shape, scale=1 / 256, zero_point=-128)
-    return OneOp(kind, [source], [target], {"Beta": rng.choice([1.0, 1.0, 0.5, 3.0])}, 2), [data]
+    beta = rng.choice([1.0, 1.0, 0.5, 3.0, 10 ** rng.uniform(-4, 4)])
+    return OneOp(kind, [source], [target], {"Beta": beta}, 2), [data]
 
 
 MAKERS: dict[str, Maker] = {

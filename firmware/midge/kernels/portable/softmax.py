@@ -15,8 +15,7 @@ def reciprocal(total):
         headroom -= 1
     if headroom < 4:
         return 0, 0
-    a = (total << headroom) - 0x80000000
-    half_denominator = (a + 0x80000000) >> 1
+    half_denominator = total << (headroom - 1)
     x = 1515870810 + rescale(half_denominator, -1010580540, 0)
     for _ in range(3):
         x += rescale(x, 0x20000000 - rescale(half_denominator, x, 0), 0) << 2

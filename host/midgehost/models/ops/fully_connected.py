@@ -32,6 +32,7 @@ class FullyConnected(Op):
             why = f"gets an input of shape {list(node.input(0).shape)}, its weights take {depth} values at a time"
             raise node.unsupported(why, "Export the model again.")
         weighted.check(node, channel_axis=0)
+        self._check_bias_scale(node)
 
     def reference(self, node: Node, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         units, depth = node.input(1).shape
@@ -54,6 +55,17 @@ class FullyConnected(Op):
             macs=self.macs(node),
         )
         return Lowering([call])
+
+    def _check_bias_scale(self, node: Node) -> None:
+        """A bias of another scale than the products is refused where it matters, as TFLM does."""
+        weights, bias = node.input(1).quant, node.optional_input(2)
+        assert weights is not None
+        if bias is None or weights.per_channel:
+            return
+        wanted = node.input(0).scale * weights.scale
+        found = bias.scale if bias.quant else 0.0
+        if abs(wanted - found) / node.output.scale > 0.02:
+            raise node.unsupported(f"has a bias of scale {found:g} for products of {wanted:g}", "Quantise it again.")
 
     def macs(self, node: Node) -> int:
         return node.output.elements * node.input(1).shape[1]

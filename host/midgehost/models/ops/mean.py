@@ -19,7 +19,7 @@ from midgehost.models.ops.base import Call, Lowering, Op, Place, require_int8
 from midgehost.models.ops.move import constant_ints
 from midgehost.models.ops.requantise import Requantise
 from midgehost.models.ops.walk import Dimension, contiguous_strides, merge
-from midgehost.models.ops.weighted import check_shifts
+from midgehost.models.ops.weighted import check_scales
 from midgehost.models.quant import quantize_multiplier
 
 
@@ -45,7 +45,7 @@ class Mean(Op):
             raise node.unsupported(
                 f"averages axes {list(axes)} of {list(source.shape)} to {list(target.shape)}", "Export the model again."
             )
-        check_shifts(node, self.stage(node))
+        check_scales(node, source.scale / target.scale)
 
     def stage(self, node: Node) -> Requantise:
         source, target = node.input(0), node.output

@@ -17,7 +17,8 @@ from midgehost.models.ops.base import require_int8
 from midgehost.models.ops.requantise import Requantise
 from midgehost.models.quant import Ints, activation_range, quantize_multiplier
 
-_ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
+# fused activation -> the largest magnitude that it limits to
+_ACTIVATIONS = {"NONE": 0.0, "RELU": 0.0, "RELU6": 6.0, "RELU_N1_TO_1": 1.0}
 
 
 def check(node: Node, channel_axis: int) -> None:
@@ -38,7 +39,7 @@ def check(node: Node, channel_axis: int) -> None:
         why = f"has a bias of type {bias.dtype} and shape {list(bias.shape)}, int32 [{channels}] is wanted"
         raise node.unsupported(why, "Export the model again with int8 quantisation.")
     check_activation(node)
-    check_shifts(node, stage(node))
+    check_scales(node, *_effective_scales(node))
 
 
 def check_activation(node: Node) -> None:
@@ -46,11 +47,13 @@ def check_activation(node: Node) -> None:
     fused = node.option("FusedActivationFunction", "NONE")
     if fused not in _ACTIVATIONS:
         raise node.unsupported(f"has the fused activation {fused}", f"Use one of {', '.join(_ACTIVATIONS)}.")
+    if _ACTIVATIONS[fused] / node.output.scale >= 1 << 31:  # TFLM refuses it too: `Quantize` in kernel_util.cc
+        raise node.unsupported(f"has the output scale {node.output.scale:g}", "Quantise with representative data.")
 
 
-def check_shifts(node: Node, found: Requantise) -> None:
+def check_scales(node: Node, *effective: float) -> None:
     """Raises UnsupportedOption where TFLM would shift an int32 by more than its bits."""
-    if max(found.shifts) > 30:
+    if max(effective) >= 1 << 30:
         raise node.unsupported(
             "scales its sums up by more than 2^30", "Look for an output scale that is far too small."
         )
@@ -72,7 +75,8 @@ def _effective_scales(node: Node) -> list[float]:
     input_scale, output_scale = node.input(0).scale, node.output.scale
     if node.kind == "FULLY_CONNECTED" and not weights.quant.per_channel:
         # GetQuantizedConvolutionMultipler multiplies in float32, the per-channel path in double.
-        return [float(np.float32(input_scale) * np.float32(weights.scale)) / output_scale]
+        with np.errstate(over="ignore"):
+            return [float(np.float32(input_scale) * np.float32(weights.scale)) / output_scale]
     return [input_scale * scale / output_scale for scale in weights.quant.scales]
 
 
