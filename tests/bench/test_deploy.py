@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import FAN
+from midgehost.cli.app import run
 from midgehost.deploy import slots as slots_module
 from midgehost.deploy import transport as transport_module
 from midgehost.deploy.connection import NodeConnection
@@ -128,6 +129,23 @@ def test_source_runs_as_well() -> None:
         assert all(name.endswith(".py") for name in payload.lib)
         report = put(line, payload)
         assert (report.tested, report.disabled) == (1, {})
+
+
+def test_the_commands(board: VirtualBoard, capsys: pytest.CaptureFixture[str]) -> None:
+    port = ["--port", board.path]
+    assert run(["deploy", str(FAN), *port, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["slot"], report["tested"], report["disabled"], report["port"]) == ("a", 1, {}, board.path)
+    assert run(["deploy", str(FAN), *port]) == 0
+    assert "running in slot a: 0 files sent (0 bytes)" in " ".join(capsys.readouterr().out.split())
+    assert run(["remove", *port, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == len(report["sent"]) + 1
+    with SerialTransport(board.path) as line:
+        line.put("/main.py", b"pass")
+    assert run(["deploy", str(FAN), *port, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["code"] == "deploy.foreign_main"
+    assert err.count("\n") == 1 and "--force" in err
 
 
 # --- what breaks ------------------------------------------------------------------------------------------------------
