@@ -75,6 +75,21 @@ def test_convert_writes_nothing_when_it_refuses(
     assert line.startswith("midge: ") and line.endswith("[model.unsupported_type]")
 
 
+def test_convert_into_what_is_no_folder(models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(["convert", str(models_dir / "mnist_cnn_int8.tflite"), "-o", str(tmp_path / "file")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "cannot be written" in line and line.endswith("[data]")
+
+
+def test_inspect_shows_where_the_heap_goes(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(models_dir / "mnist_cnn_int8.tflite"), "--board", "pico"]) == 0
+    text = capsys.readouterr().out
+    assert "51,228" in text and "2,144" in text and "of 229,000 on Raspberry Pi Pico" in text
+    assert run(["inspect", str(models_dir / "ad01_int8.tflite"), "--board", "pico"]) == 2
+    assert "refused" in capsys.readouterr().out
+
+
 def test_convert_twice_gives_the_same_bytes(models_dir: Path, tmp_path: Path) -> None:
     for name in "ab":
         assert run(["convert", str(models_dir / "mnist_cnn_int8.tflite"), "-o", str(tmp_path / name)]) == 0

@@ -18,14 +18,18 @@ def command(
 ) -> None:
     """Checks a model and writes its bundle (<name>.midge), or says why it cannot run."""
     from midgehost.boards import board as find_board
+    from midgehost.errors import DataError
     from midgehost.models.convert import convert
 
     target = find_board(board) if board else None
     bundle = convert(model, target, labels=labels.split(",") if labels else None)
     data = bundle.encode()
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{model.stem}.midge"
-    path.write_bytes(data)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}.", "Name another folder with -o.") from error
     meta = bundle.meta
     if as_json:
         print(json.dumps({"bundle": str(path), "bytes": len(data), "plan": bundle.plan_hash, "meta": meta}))

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from midgehost.boards import Board
+    from midgehost.models.convert import HeapNeed
+    from midgehost.models.inspect import Report
 
 
 def command(
@@ -23,30 +31,44 @@ def command(
     report = inspect(load(model), target)
     if as_json:
         print(json.dumps(report.as_dict()))
-        return 2 if report.refusals else 0
+    else:
+        _show(report, model.name, target)
+    return 2 if report.refusals else 0
 
+
+def _show(report: Report, name: str, board: Board | None) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    table = Table(title=f"{model.name}", title_justify="left", caption_justify="left")
-    for name in ("#", "MACs", "weights B"):
-        table.add_column(name, justify="right")
-    table.add_column("operator")
-    table.add_column("output")
+    console = Console(highlight=False)
+    operators = Table(
+        title=name, title_justify="left", box=SIMPLE, pad_edge=False, title_style="bold", show_footer=True
+    )
+    operators.add_column("#", justify="right", style="dim")
+    operators.add_column("operator", footer=f"{len(report.ops)} operators")
+    operators.add_column("output")
+    operators.add_column("MACs", justify="right", footer=f"{report.macs:,}")
+    operators.add_column("weights B", justify="right", footer=f"{report.weight_bytes:,}")
     for op in report.ops:
-        shape = "x".join(str(n) for n in op.output)
-        table.add_row(str(op.index), f"{op.macs:,}", f"{op.weight_bytes:,}", op.op, f"{op.dtype} {shape}")
-    table.caption = f"{report.macs:,} MACs, {report.weight_bytes:,} bytes of weights"
-    console.print(table)
+        output = f"{op.dtype} {'x'.join(str(size) for size in op.output)}"
+        operators.add_row(str(op.index), op.op, output, f"{op.macs:,}", f"{op.weight_bytes:,}")
+    console.print(operators)
     if report.heap is not None:
-        heap = report.heap
-        have = f" of {target.heap_bytes:,} on {target.title}" if target else ""
-        console.print(
-            f"heap {heap.total:,}{have}: arena {heap.arena:,}, scratch {heap.scratch:,}, weights {heap.weights:,},"
-            f" parameters {heap.params:,}, plan {heap.plan:,}, code {heap.overhead:,} bytes",
-            highlight=False,
-        )
+        console.print(_heap_table(report.heap, board))
     for refusal in report.refusals:
-        console.print(f"refused: {refusal} [{refusal.code}]", style="red", markup=False, highlight=False)
-    return 2 if report.refusals else 0
+        console.print(f"[bold red]refused[/] {escape(str(refusal))} [dim]({refusal.code})[/]")
+
+
+def _heap_table(need: HeapNeed, board: Board | None) -> Table:
+    """Where the heap goes; with a board, how much of its own that is."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False, show_footer=True)
+    table.add_column("heap", footer=f"of {board.heap_bytes:,} on {board.title}" if board else "")
+    table.add_column("bytes", justify="right", footer=f"{need.total:,}")
+    for name, nbytes in asdict(need).items():
+        table.add_row(name, f"{nbytes:,}")
+    return table
