@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from midgehost.models.graph import Node
 from midgehost.models.kernels import Kernel
 from midgehost.models.ops import weighted
-from midgehost.models.ops.base import Call, Lowering, Op, Place
-from midgehost.models.ops.requantise import HELD_SUMS
+from midgehost.models.ops.base import Lowering, Op
+from midgehost.models.ops.convolution import convolution_call, kernel_window
 from midgehost.models.ops.window import Window
 
 
@@ -32,11 +32,11 @@ class Conv2D(Op):
             why = f"has {filters} filters of depth {depth} for {channels} channels"
             raise node.unsupported(why, "Groups must divide both the channels and the filters.")
         weighted.check(node, channel_axis=0)
-        _window(node).check_output(node, filters)
+        kernel_window(node).check_output(node, filters)
 
     def reference(self, node: Node, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         filters, height, width, depth = node.input(1).shape
-        window = _window(node)
+        window = kernel_window(node)
         zero = node.input(0).zero_point
         patches = window.patches(inputs[0].astype(np.float64), zero) - zero
         groups = patches.shape[5] // depth
@@ -50,37 +50,9 @@ class Conv2D(Op):
 
     def lower(self, node: Node) -> Lowering:
         weights = node.input(1).array()
-        filters, height, width, depth = weights.shape
         biases = weighted.folded_biases(node, weights.sum(axis=(1, 2, 3), dtype=np.int64))
-        held = held_pixels(node, filters)
-        call = Call(
-            Kernel.CONV_2D,
-            Place(node.input(0).index),
-            Place(node.output.index),
-            weights=weighted.tile(weights),
-            params=[
-                *_window(node).words(),
-                node.input(0).shape[3],
-                filters,
-                depth,
-                weighted.unsigned(node.input(0).zero_point),
-                held,
-                *weighted.stage(node).words(biases),
-            ],
-            scratch_bytes=4 * held * filters + height * width * depth,
-            rows=prod(node.output.shape[:2]),
-            macs=self.macs(node),
-        )
-        return Lowering([call])
+        seen_bytes = prod(weights.shape[1:])
+        return Lowering([convolution_call(Kernel.CONV_2D, node, weights.shape[3], biases, self.macs(node), seen_bytes)])
 
     def macs(self, node: Node) -> int:
         return node.output.elements * prod(node.input(1).shape[1:])
-
-
-def held_pixels(node: Node, channels: int) -> int:
-    """Output pixels of a row whose sums are held before they are rescaled together."""
-    return min(node.output.shape[2], -(-HELD_SUMS // channels))
-
-
-def _window(node: Node) -> Window:
-    return Window.of(node, *node.input(1).shape[1:3])

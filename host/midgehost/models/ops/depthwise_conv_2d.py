@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from midgehost.models.graph import Node
 from midgehost.models.kernels import Kernel
 from midgehost.models.ops import weighted
-from midgehost.models.ops.base import Call, Lowering, Op, Place
-from midgehost.models.ops.conv_2d import held_pixels
+from midgehost.models.ops.base import Lowering, Op
+from midgehost.models.ops.convolution import convolution_call, kernel_window
 from midgehost.models.ops.window import Window
 
 
@@ -32,43 +32,21 @@ class DepthwiseConv2D(Op):
             why = f"has the depth multiplier {node.option('DepthMultiplier')}, its weights {weights[3] // channels}"
             raise node.unsupported(why, "Export the model again.")
         weighted.check(node, channel_axis=3)
-        _window(node).check_output(node, weights[3])
+        kernel_window(node).check_output(node, weights[3])
 
     def reference(self, node: Node, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         zero = node.input(0).zero_point
         _, height, width, filters = node.input(1).shape
-        patches = _window(node).patches(inputs[0].astype(np.int64), zero) - zero
+        patches = kernel_window(node).patches(inputs[0].astype(np.int64), zero) - zero
         kernels = inputs[1].astype(np.int64).reshape(height, width, patches.shape[5], -1)
         sums = np.einsum("nyxhwc,hwcm->nyxcm", patches, kernels).reshape(-1, filters)
         return [weighted.stage(node)(sums + weighted.biases(node, filters)).reshape(node.output.shape)]
 
     def lower(self, node: Node) -> Lowering:
-        weights = node.input(1).array()
-        filters = weights.shape[3]
-        held = held_pixels(node, filters)
-        call = Call(
-            Kernel.DEPTHWISE_CONV_2D,
-            Place(node.input(0).index),
-            Place(node.output.index),
-            weights=weighted.tile(weights),
-            params=[
-                *_window(node).words(),
-                node.input(0).shape[3],
-                filters,
-                filters // node.input(0).shape[3],
-                weighted.unsigned(node.input(0).zero_point),
-                held,
-                *weighted.stage(node).words(weighted.biases(node, filters)),
-            ],
-            scratch_bytes=4 * held * filters,
-            rows=prod(node.output.shape[:2]),
-            macs=self.macs(node),
-        )
-        return Lowering([call])
+        filters = node.input(1).shape[3]
+        multiplier = filters // node.input(0).shape[3]
+        biases = weighted.biases(node, filters)
+        return Lowering([convolution_call(Kernel.DEPTHWISE_CONV_2D, node, multiplier, biases, self.macs(node))])
 
     def macs(self, node: Node) -> int:
         return node.output.elements * prod(node.input(1).shape[1:3])
-
-
-def _window(node: Node) -> Window:
-    return Window.of(node, *node.input(1).shape[1:3])
