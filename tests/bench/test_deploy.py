@@ -154,7 +154,10 @@ def test_the_commands(board: VirtualBoard, capsys: pytest.CaptureFixture[str]) -
 def test_damage_on_the_board_is_noticed(
     board: VirtualBoard, old: Payload, new: Payload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty = "def _midge_w(s):\n b=bytearray(binascii.a2b_base64(s))\n if len(b)==6:b[2]^=4\n _midge_f.write(b)\n"
+    faulty = (
+        "_real=binascii\nclass binascii:\n hexlify=_real.hexlify\n"
+        " def a2b_base64(s):\n  b=bytearray(_real.a2b_base64(s))\n  if len(b)==6:b[2]^=4\n  return b\n"
+    )
     with SerialTransport(board.path) as line:
         put(line, old)
         with monkeypatch.context() as patch:
@@ -228,6 +231,7 @@ def test_a_board_that_hears_no_more_starts_its_node_again(
     boots, deadline = len(board.boots), time.monotonic() + 15
     board.replug()
     with SerialTransport(board.path) as line:
+        line.write(b"\x03")  # out of the chunk that was to come
         while len(board.boots) == boots:
             assert time.monotonic() < deadline, "the board stayed held"
             line.write(b"for _ in range(1000): pass\x04")  # the unix port runs timers only while code runs

@@ -133,7 +133,10 @@ def test_a_file_comes_back_as_it_went(line: SerialTransport, size: int) -> None:
 
 
 def test_damage_on_the_board_is_noticed(line: SerialTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    faulty = "def _midge_w(s):\n b=bytearray(binascii.a2b_base64(s))\n b[-1]^=4\n _midge_f.write(b)\n"
+    faulty = (
+        "_real=binascii\nclass binascii:\n hexlify=_real.hexlify\n"
+        " def a2b_base64(s):\n  b=bytearray(_real.a2b_base64(s))\n  b[-1]^=4\n  return b\n"
+    )
     monkeypatch.setattr(transport_module, "_AGENT", transport_module._AGENT + faulty)
     with pytest.raises(HashMismatch, match=r"/x\.bin arrived damaged"):
         line.put("/x.bin", b"12345")
@@ -143,7 +146,7 @@ def test_a_small_heap_gets_smaller_chunks(line: SerialTransport) -> None:
     data = random.Random(0).randbytes(20_000)
     line.put("/y.bin", b"")  # what sending needs on the board is there now
     line.exec("import gc\n_ballast=[None]*1000\ngc.collect()")
-    line.exec("for i in range((gc.mem_free()-14000)//512):_ballast[i]=bytearray(480)")
+    line.exec("for i in range((gc.mem_free()-7000)//512):_ballast[i]=bytearray(480)")
     steps: list[int] = []
     try:
         line.put("/y.bin", data, lambda done, _: steps.append(done))

@@ -23,18 +23,28 @@ from midgehost.errors import Full, HashMismatch, LineDropped, NotFound, RemoteEr
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
-CHUNK = 3072  # bytes a put or get moves in one exec: 4096 of base64, which a board with a 60 KB heap still parses
+CHUNK = 3072  # bytes that a put or get moves at once, a multiple of 3 as base64 wants it; halved four times at most
 SMALLEST_CHUNK = 192
 ENTER_TIMEOUT = 10.0  # s, to interrupt what runs and reach the raw REPL
 RESET_TIMEOUT = 15.0  # s, for a board to come back on its port
 _FIRST_TRY = 0.4  # s, for the first try of that
+_CHUNK_TIMEOUT = 20.0  # s, for a chunk to arrive and be written
 _VANISH_TIMEOUT = 1.0  # s, in which a board that resets says something, or its USB port vanishes
 
 _NO_SPACE = re.compile(r"ENOSPC|OSError: (\[Errno )?28\b")  # ports differ in how they print it
+_ACK, _EOT = b"\x06", b"\x04"
 # What `put`, `get` and `sha256` need on the board; sent once a connection.
 _AGENT = """
-import os,binascii,hashlib
-def _midge_w(s):_midge_f.write(binascii.a2b_base64(s))
+import os,sys,binascii,hashlib
+def _midge_w(n,size):
+ b=memoryview(bytearray(size))
+ while n:
+  m=b[:min(n,size)]
+  i=0
+  while i<len(m):i+=sys.stdin.buffer.readinto(m[i:])
+  _midge_f.write(binascii.a2b_base64(m))
+  n-=len(m)
+  print('\\x06',end='')
 def _midge_r(n):print(binascii.b2a_base64(_midge_f.read(n)).decode(),end='')
 def _midge_d(p):
  i=p.find('/',1)
@@ -218,21 +228,44 @@ class SerialTransport:
             raise HashMismatch(path)
 
     def _send(self, data: bytes, progress: Progress | None) -> None:
-        """The bytes in base64 chunks; a heap too small to parse one gets smaller ones."""
+        """All of it; a heap too small for a chunk gets smaller ones, from where the board says it is."""
         done, chunk = 0, CHUNK
         while done < len(data):
-            text = binascii.b2a_base64(data[done : done + chunk], newline=False).decode()
             try:
-                self.exec(f"_midge_w(b'{text}')")
+                self._stream(data, done, chunk, progress)
+                return
             except RemoteError as error:
                 if "MemoryError" not in error.traceback or chunk <= SMALLEST_CHUNK:
                     raise
-                chunk //= 2
-                self.exec(f"import gc\ngc.collect()\n_midge_f.seek({done})")
-                continue
-            done = min(done + chunk, len(data))
-            if progress:
-                progress(done, len(data))
+            chunk //= 2
+            done = int(self.exec("import gc\ngc.collect()\nprint(_midge_f.tell())"))
+
+    def _stream(self, data: bytes, done: int, chunk: int, progress: Progress | None) -> None:
+        """`data` from `done` on to the board's stdin as base64. The board acknowledges a chunk when it is written, so
+        none comes while its interrupts are off; and base64 has no Ctrl-C."""
+        error = b""
+        with self._operation("sending a file", _CHUNK_TIMEOUT):
+            length = 4 * -(-(len(data) - done) // 3)
+            self._repl.exec_raw_no_follow(f"_midge_w({length},{4 * chunk // 3})")
+            for at in range(done, len(data), chunk):
+                self._line.begin("sending a file", _CHUNK_TIMEOUT)
+                self._line.write(binascii.b2a_base64(data[at : at + chunk], newline=False))
+                if not self._acknowledged():
+                    error = self._repl.read_until(1, _EOT)[:-1]
+                    break
+                if progress:
+                    progress(min(at + chunk, len(data)), len(data))
+            else:
+                self._repl.follow(None)
+        if error:
+            raise RemoteError(self.name, error.decode(errors="replace"))
+
+    def _acknowledged(self) -> bool:
+        """Whether the board has taken a chunk; False when its code has ended. What a timer prints is passed over."""
+        while True:
+            byte = self._line.read(1)
+            if byte in (_ACK, _EOT):
+                return byte == _ACK
 
     def get(self, path: str, progress: Progress | None = None) -> bytes:
         """A file's bytes, see `Transport.get`."""
