@@ -32,7 +32,8 @@ sys.exit(micropython_run.run_main(sys.argv))
 """
 _SIGINT_BIT = 1 << (signal.SIGINT - 1)
 _LOCKING = ("202", "234")  # futex and tgkill on x86-64: the collector locks, and stops other threads
-_CALM_S = 0.2  # how long Ctrl-C waits for a safe moment
+_BUSY_TICKS = 10  # of 10 ms of the processor without a system call: code that makes none
+_CALM_S = 2.0  # how long Ctrl-C waits for a safe moment at most
 _NAP_S = 0.0005
 _QUEUE_BYTES = 16384
 _SHIM_BYTES = 40 << 10  # what the boot script's modules take of the heap; a board has theirs in C
@@ -130,7 +131,7 @@ class Interpreter:
         # The handler jumps out of whatever it finds, also out of an allocation, whose lock then stays locked for ever.
         # So the signal waits for a system call (code that makes none gets it all the same), and it is for the main
         # thread: a process that is stopped would give it to whichever thread wakes first, a timer's as well.
-        patience = time.monotonic() + _CALM_S
+        busy, patience = self._cpu_ticks() + _BUSY_TICKS, time.monotonic() + _CALM_S
         delivered = False
         while not delivered:
             os.kill(self.pid, signal.SIGSTOP)
@@ -138,7 +139,7 @@ class Interpreter:
                 if not self._caught_signals() & _SIGINT_BIT:
                     self._input += b"\x03"
                     delivered = True
-                elif self._in_system_call() or time.monotonic() > patience:
+                elif self._in_system_call() or self._cpu_ticks() > busy or time.monotonic() > patience:
                     ctypes.CDLL(None).tgkill(self.pid, self.pid, int(signal.SIGINT))
                     delivered = True
             finally:
@@ -153,6 +154,14 @@ class Interpreter:
         except (OSError, IndexError):
             return True
         return call not in ("running", "-1", *_LOCKING)
+
+    def _cpu_ticks(self) -> int:
+        """The processor's time that it has used (proc_pid_stat(5), utime and stime)."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0
+        return int(fields[11]) + int(fields[12])
 
     def _caught_signals(self) -> int:
         deadline = time.monotonic() + 2
