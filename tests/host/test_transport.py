@@ -142,18 +142,17 @@ def test_damage_on_the_board_is_noticed(line: SerialTransport, monkeypatch: pyte
         line.put("/x.bin", b"12345")
 
 
-def test_a_small_heap_gets_smaller_chunks(line: SerialTransport) -> None:
+def test_a_small_heap_gets_smaller_chunks() -> None:
     data = random.Random(0).randbytes(20_000)
-    line.put("/y.bin", b"")  # what sending needs on the board is there now
-    line.exec("import gc\n_ballast=[None]*1000\ngc.collect()")
-    line.exec("for i in range((gc.mem_free()-7000)//512):_ballast[i]=bytearray(480)")
     steps: list[int] = []
-    try:
+    with VirtualBoard() as board, SerialTransport(board.path) as line:
+        line.put("/y.bin", b"")  # what sending needs on the board is there now
+        line.exec("import gc\n_ballast=[None]*1000\ngc.collect()")
+        line.exec("for i in range((gc.mem_free()-8000)//512):_ballast[i]=bytearray(480)")
         line.put("/y.bin", data, lambda done, _: steps.append(done))
-    finally:
         line.exec("del _ballast\ngc.collect()")
-    assert len(steps) > len(data) // CHUNK + 1, "no chunk was refused: the test's heap is too large"
-    assert line.get("/y.bin") == data
+        assert len(steps) > len(data) // CHUNK + 1, "no chunk was refused: the test's heap is too large"
+        assert line.get("/y.bin") == data
 
 
 def test_a_full_board_says_so() -> None:

@@ -61,7 +61,9 @@ def make_plan(transport: Transport, slots: Slots, payload: Payload, block_bytes:
         return digests[path] == hashlib.sha256(data).hexdigest()
 
     if active and all(has(path, data) for path, data in payload.files(active).items()):
-        return Plan(active, active, keep=list(payload.files(active)))
+        plan = Plan(active, active, keep=list(payload.files(active)))
+        plan.remove = [path for path in present if path not in {ACTIVE, HOLD, *plan.keep}]
+        return plan
     plan = Plan(active, SLOTS[1] if active == SLOTS[0] else SLOTS[0])
     wanted = payload.files(plan.slot)
     for path, data in wanted.items():
