@@ -131,10 +131,10 @@ def _summary(
     alarms = [position(r) for r in records if r.name == "z.alarm" and r.value is True]
     scores = [(position(r), float(r.value)) for r in records if r.name == "z.score" and r.is_number]
     classes = [(position(r), str(r.value)) for r in records if r.name == "net.class"]
-    spans = [(at - 128, at - 64, name) for at, name in classes if name != "normal"]
+    spans = [(at - 128, at - 64, name) for at, name in classes if name != "opposite"]
     save_png(
         Picture(
-            title="A fan gets weights on opposite blades: what the board saw and said",
+            title="A fan loses its balance: what the board saw and said",
             x=range(len(samples)),
             signals={"y": [s[1] for s in samples], "x": [s[0] for s in samples]},
             unit="g",
@@ -143,7 +143,7 @@ def _summary(
             scores=([x for x, _ in scores], [y for _, y in scores]),
             threshold=3.0,
             spans=spans,
-            span_colours={"opposite": "#fed7d7", "perpendicular": "#feebc8"},
+            span_colours={"normal": "#fed7d7", "perpendicular": "#feebc8"},
         ),
         out,
     )
