@@ -45,7 +45,10 @@ class Job:
     @cached_property
     def offsets(self) -> dict[int, int]:
         """Arena offset of each tensor that a kernel may touch, with a gap between neighbours; scratch is key -1."""
-        tensors = {t.index: t.nbytes for t in (*self.node.inputs, *self.node.outputs)}
+        places = [place for call in self.lowering.calls for place in (call.in0, call.in1) if place is not None]
+        touched = {place.tensor for place in places}
+        tensors = {t.index: t.nbytes for t in self.node.inputs if t.index in touched}
+        tensors |= {t.index: t.nbytes for t in self.node.outputs}
         if self.lowering.inplace:
             del tensors[self.node.output.index]
         found: dict[int, int] = {}
@@ -62,6 +65,8 @@ class Job:
         """The memory before the calls: the inputs in their places, everything else filled."""
         memory = bytearray([FILLER]) * self.offsets[-2]
         for tensor, value in zip(self.node.inputs, self.inputs, strict=True):
+            if tensor.index not in self.offsets:
+                continue
             raw = np.ascontiguousarray(value).tobytes()
             memory[self.offsets[tensor.index] : self.offsets[tensor.index] + len(raw)] = raw
         return memory
