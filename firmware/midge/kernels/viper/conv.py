@@ -80,6 +80,7 @@ def conv_2d(block, arena, weights, params) -> int:
 
 @micropython.viper
 def _depthwise(x: ptr8, w: ptr8, s: ptr32, block, arena, weights, params) -> int:
+    # x, w and s are set below: they are parameters to live in registers, see fixed.py.
     blk = ptr32(block)
     stage = int(blk[5]) + 17
     p = ptr32(int(ptr32(params)) + (int(blk[5]) << 2))
