@@ -6,11 +6,16 @@
 from array import array
 from time import ticks_add, ticks_diff, ticks_ms, ticks_us
 
+import micropython
 from micropython import const
 
 _MOST = const(0x3FFFFFFF)  # the largest small int of a 32-bit board: counters go back to 0 after it
 _HALF = const(0x0FFFFFFF)  # sums are halved when one passes this; no interval counts for more
 _SECOND = const(1000000)
+_REST_US = const(64000)  # for so long at most a sensor that fails again and again is left alone
+
+if hasattr(micropython, "alloc_emergency_exception_buf"):  # not on the unix port
+    micropython.alloc_emergency_exception_buf(100)  # else an OSError that is raised in an interrupt has no errno
 
 
 class Sampler:
@@ -21,7 +26,8 @@ class Sampler:
     # timer: a class like machine.Timer; None: the board's; False: none, `poll` takes the samples.
     #
     # Counters, all of them back to 0 when they would pass 2**30 - 1: `taken` (stored), `overruns` (ring full), `missed`
-    # (ticks that never came), `errors` (the driver failed; `last_error` keeps the errno, or 0 for another exception).
+    # (ticks that never came, or came while a failing sensor was left alone), `errors` (the driver failed; `last_error`
+    # keeps the errno, or 0 for another exception).
 
     def __init__(self, driver, rate_hz, capacity=256, timer=None):
         self.channels = driver.channels
@@ -60,6 +66,7 @@ class Sampler:
         self._tick_us = tick_us
         self._ticks = ticks_us if tick_us == 1 else ticks_ms
         self.rate_hz = _SECOND / (ticks * tick_us)
+        self._longest_rest = _REST_US // (ticks * tick_us)
         self._restart_statistics()
         if running:
             self.start()
@@ -68,6 +75,7 @@ class Sampler:
         if self._running:
             return
         self._restart_statistics()
+        self._failures = self._rest = 0  # failures in a row; ticks until the next try
         self._running = True
         if self._timer_class:
             self._timer = _start_timer(self._timer_class, self._period * self._tick_us, self._callback)
@@ -132,6 +140,10 @@ class Sampler:
 
     def _tick(self, _):
         self._measure()
+        if self._rest:
+            self._rest -= 1
+            self.missed = _plus(self.missed, 1)
+            return
         head = self._head
         following = head + 1
         if following == self._slots:
@@ -142,11 +154,19 @@ class Sampler:
         try:
             self._read(self._ring, head * self.channels)
         except Exception as error:  # whatever a driver does, the timer lives
-            self.last_error = error.errno if isinstance(error, OSError) else 0
-            self.errors = _plus(self.errors, 1)
+            self._failed(error)
             return
+        self._failures = 0
         self._head = following
         self.taken = _plus(self.taken, 1)
+
+    def _failed(self, error):
+        self.last_error = isinstance(error, OSError) and error.errno or 0
+        self.errors = _plus(self.errors, 1)
+        # A bus that hangs costs its whole time-out at every try. In an interrupt at 1 kHz nothing else would run any
+        # more, so it is tried again at once, then after 2, 6, 14 ... ticks.
+        self._failures = min(self._failures + 1, 6)
+        self._rest = min((1 << self._failures) - 2, self._longest_rest)
 
     def _measure(self):
         now = self._ticks()

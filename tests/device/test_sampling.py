@@ -158,15 +158,47 @@ def test_errors_are_counted_and_leave_no_sample():
     tick(sampler, ticks, 1000)
     driver.failure = OSError(5)
     tick(sampler, ticks, 1000)
-    tick(sampler, ticks, 1000)
-    assert (sampler.errors, sampler.last_error) == (2, 5)
-    driver.failure = ValueError("no errno")
-    tick(sampler, ticks, 1000)
-    assert (sampler.errors, sampler.last_error) == (3, 0)
+    assert (sampler.errors, sampler.last_error) == (1, 5)
     driver.failure = None
     tick(sampler, ticks, 1000)
-    assert read(sampler, 8) == [0, 1]
-    assert sampler.taken == 2
+    driver.failure = ValueError("no errno")
+    tick(sampler, ticks, 1000)
+    assert (sampler.errors, sampler.last_error) == (2, 0)
+    driver.failure = None
+    tick(sampler, ticks, 1000)
+    assert read(sampler, 8) == [0, 1, 2]
+    assert (sampler.taken, sampler.missed) == (3, 0)
+
+
+def test_a_failing_sensor_is_tried_ever_more_seldom():
+    for rate_hz, tried in ((1000, [0, 1, 4, 11, 26, 57, 120, 183]), (100, [0, 1, 4, 11, 18]), (10, [0, 1, 2, 3, 4])):
+        sampler, driver, ticks = make(rate_hz)
+        driver.failure = OSError(5)
+        found = []
+        for i in range(tried[-1] + 1):
+            before = sampler.errors
+            tick(sampler, ticks, 1000000 // rate_hz)
+            if sampler.errors != before:
+                found.append(i)
+        assert found == tried, (rate_hz, found)
+        assert sampler.missed == tried[-1] + 1 - len(tried)
+        driver.failure = None
+        while not sampler.taken:
+            tick(sampler, ticks, 1000000 // rate_hz)
+        tick(sampler, ticks, 1000000 // rate_hz)
+        assert sampler.taken == 2  # it works: every tick counts again
+
+
+def test_a_new_start_tries_at_once():
+    sampler, driver, _ = make()
+    driver.failure = OSError(5)
+    sampler._tick(None)
+    sampler._tick(None)
+    driver.failure = None
+    sampler.stop()
+    sampler.start()
+    sampler._tick(None)
+    assert sampler.taken == 1
 
 
 def test_counters_go_back_to_zero_at_the_edge_of_small_ints():

@@ -13,6 +13,7 @@ _PWR_MGMT_1 = const(0x6B)
 _WHO_AM_I = const(0x75)
 
 _CLOCK_OF_GYRO = const(1)  # PWR_MGMT_1: awake, on the gyroscope's clock, which the manual advises for stability
+_TIMEOUT_US = const(5000)  # samples are taken in interrupts: the usual 50 ms would stop everything else
 _GRAVITY = 9.80665  # m/s2
 _AXES = "xyz"
 _RANGES = (2, 4, 8, 16)  # g, by AFS_SEL
@@ -22,8 +23,8 @@ _BANDWIDTHS = (184, 94, 44, 21, 10, 5)  # Hz of the low-pass filter, by DLPF_CFG
 def open(config):
     # config: i2c, sda, scl, freq, address (0x68), who_am_i (0x68; some clones answer with another number), channels
     # (of x, y, z), unit ("m/s2" or "g"), range (2, 4, 8 or 16 g), rate_hz (sets the filter and the sensor's own rate).
-    bus = I2C(config["i2c"], sda=Pin(config["sda"]), scl=Pin(config["scl"]), freq=config.get("freq", 400000))
-    return MPU6050(bus, config)
+    sda, scl, freq = Pin(config["sda"]), Pin(config["scl"]), config.get("freq", 400000)
+    return MPU6050(I2C(config["i2c"], sda=sda, scl=scl, freq=freq, timeout=_TIMEOUT_US), config)
 
 
 class MPU6050:
