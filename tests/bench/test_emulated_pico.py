@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +78,23 @@ def test_golden_outputs_soak(models_dir: Path) -> None:
             assert not mismatches
 
 
-def test_device_tests_on_the_stock_image() -> None:
-    tests = device_tests()
+def run_device_tests(wanted: Callable[[str], bool]) -> int:
+    """Runs the device tests of the wanted files; how many there were."""
+    tests = [(path, function) for path, function in device_tests() if wanted(path.stem)]
     with EmulatedPico(files=files_for(sorted({path for path, _ in tests}), "armv6m")) as pico:
         for path, function in tests:
             run_test(pico, path, function)
+    return len(tests)
+
+
+def test_sampling_on_the_stock_image() -> None:
+    """What small ints of 31 bits and a real interrupt could break."""
+    assert run_device_tests(lambda name: name.startswith("test_sampling"))
+
+
+@pytest.mark.soak
+def test_the_other_device_tests_on_the_stock_image() -> None:
+    assert run_device_tests(lambda name: not name.startswith("test_sampling"))
 
 
 def test_an_unaligned_access_is_caught() -> None:
