@@ -136,7 +136,7 @@ class Sampler:
 
     def _restart_statistics(self):
         self._last = self._ticks()  # the first interval is the one from here to the first tick
-        self._span = self._intervals = self._deviation = self._longest = 0
+        self._span = self._intervals = self._deviation = self._longest = self._late = 0
 
     def _tick(self, _):
         self._measure()
@@ -172,16 +172,21 @@ class Sampler:
         now = self._ticks()
         interval = ticks_diff(now, self._last)
         self._last = now
+        if interval > _HALF:
+            interval = _HALF
         if interval > self._longest:
             self._longest = interval
-        period = self._period
-        deviation = interval - period
+        # A late tick whose follower comes early has been caught up with; what adds up to whole periods is missing.
+        deviation = interval - self._period
+        late = self._late + deviation
+        if late < 0:
+            late = 0
+        elif late >= self._period:
+            self.missed = _plus(self.missed, late // self._period)
+            late %= self._period
+        self._late = late
         if deviation < 0:
             deviation = -deviation
-        elif deviation > period >> 1:
-            interval = min(interval, _HALF)
-            deviation = interval - period
-            self.missed = _plus(self.missed, (interval + (period >> 1)) // period - 1)
         # Both sums are halved, with their count, long before they leave the small ints: they forget, never overflow.
         span = self._span + interval
         deviation += self._deviation

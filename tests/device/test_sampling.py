@@ -120,6 +120,16 @@ def test_a_gap_is_measured_and_its_ticks_are_missed():
     assert stats["missed"] == 4 + 1, stats
 
 
+def test_a_late_tick_is_not_a_missed_one():
+    sampler, _, ticks = make()
+    for interval in (1900, 100, 1600, 1300, 100, 1000):
+        tick(sampler, ticks, interval)
+    assert sampler.missed == 0
+    tick(sampler, ticks, 2900)  # one is missing, the next late
+    tick(sampler, ticks, 100)
+    assert sampler.missed == 1
+
+
 def test_time_wraps():
     sampler, _, ticks = make(now=time.ticks_add(0, -2500))
     for _ in range(5):

@@ -238,3 +238,15 @@ def test_replies_that_nobody_reads_do_not_fill_the_heap():
     assert link.bad_lines == 100
     stream.room = 1000000
     assert len(lines(link, stream)) <= 33  # one that had begun, and those that wait
+
+
+def test_the_boards_own_console():
+    import time
+
+    link = SerialLink(name="console")
+    link.send([record("x", 1.5, 1000)])
+    start = time.ticks_ms()
+    while not link.idle():
+        assert time.ticks_diff(time.ticks_ms(), start) < 2000
+        link.poll()
+    assert link.bad_lines == 0
