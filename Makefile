@@ -17,10 +17,10 @@ demo: setup
 	$(BIN)/midge demo
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2 -m "not soak and not emulated"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 soak: setup
-	$(BIN)/python -m pytest -m "soak or emulated" -s
+	$(BIN)/python -m pytest -m soak -s
 
 bench: setup
 	$(BIN)/python tools/bench.py

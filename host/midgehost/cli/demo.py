@@ -114,6 +114,8 @@ def _watch(console: Any, board: VirtualBoard, samples: int) -> list[Record]:
                 live.update(chart.render(console.width, min(console.height - 2, 26)), refresh=True)
         live.update(chart.render(console.width, 26), refresh=True)
         found += line.records(timeout=2.5)  # the last health report
+    if not console.is_terminal:
+        console.print()  # Live leaves a file's last line open
     return found
 
 
