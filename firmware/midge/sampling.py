@@ -25,9 +25,9 @@ class Sampler:
     #     the new one, counted in `overruns`: what the reader has begun to read never changes under its hands.
     # timer: a class like machine.Timer; None: the board's; False: none, `poll` takes the samples.
     #
-    # Counters, all of them back to 0 when they would pass 2**30 - 1: `taken` (stored), `overruns` (ring full), `missed`
-    # (ticks that never came, or came while a failing sensor was left alone), `errors` (the driver failed; `last_error`
-    # keeps the errno, or 0 for another exception).
+    # Counters, all of them back to 0 when they would pass 2**30 - 1: a tick is either `taken` (a sample stored), an
+    # `overruns` (ring full) or an `errors` (the driver failed, or is left alone after that; `last_error` keeps the
+    # errno, or 0 for another exception); `missed` are the ticks that never came.
 
     def __init__(self, driver, rate_hz, capacity=256, timer=None):
         self.channels = driver.channels
@@ -142,7 +142,7 @@ class Sampler:
         self._measure()
         if self._rest:
             self._rest -= 1
-            self.missed = _plus(self.missed, 1)
+            self.errors = _plus(self.errors, 1)
             return
         head = self._head
         following = head + 1
@@ -176,14 +176,18 @@ class Sampler:
             interval = _HALF
         if interval > self._longest:
             self._longest = interval
-        # A late tick whose follower comes early has been caught up with; what adds up to whole periods is missing.
-        deviation = interval - self._period
+        # How late this tick is, less than a period: whole periods count as missed, until a tick that was only held up
+        # comes after all.
+        period = self._period
+        deviation = interval - period
         late = self._late + deviation
-        if late < 0:
-            late = 0
-        elif late >= self._period:
-            self.missed = _plus(self.missed, late // self._period)
-            late %= self._period
+        if late >= period:
+            self.missed = _plus(self.missed, late // period)
+            late %= period
+        elif late <= -period:
+            late += period
+            if self.missed:
+                self.missed -= 1
         self._late = late
         if deviation < 0:
             deviation = -deviation
