@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-LABELS = ("normal", "perpendicular", "opposite")  # the source's words for wconfid 1, 2, 3; see model.toml
+LABELS = ("neighbouring", "perpendicular", "opposite")  # where two weights sit, wconfid 1, 2, 3; see model.toml
 SPEEDS = tuple(range(20, 101, 10))  # per cent of full speed
 WINDOW, HOP = 128, 64  # samples; 2.56 s and 1.28 s at the source's 50 Hz
 

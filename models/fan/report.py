@@ -80,7 +80,7 @@ def evaluation(tables: Tables, own: np.ndarray) -> str:
 _READING = """\
 At 20 and 30 % of full speed the model cannot tell the conditions apart: an unbalanced rotor pulls with the square of
 its speed, and down there another vibration (15 to 18 Hz, alike in all slow recordings) covers it. The model calls
-everything `opposite`, the condition that swings least. At 70, 80 and 100 % it is `normal` that is missed, for
+everything `opposite`, the condition that swings least. At 70, 80 and 100 % it is `neighbouring` that is missed, for
 `perpendicular`: both swing far beyond the range of the int8 input.
 
 Speeds between the recorded ones lie 5 % from the nearest recording; here the nearest is 10 % away, and 20 % and 100 %
@@ -128,8 +128,8 @@ file = "fan.tflite"
 sha256 = "{hashlib.sha256(tflite).hexdigest()}"
 bytes = {len(tflite)}
 
-[meaning]               # the source's words for its weight configurations 1, 2, 3: two weights sit on the fan's blades
-normal = "on neighbouring blades: their pulls add up, the fan swings most (2.2 g on y at full speed)"
+[meaning]               # the weight configurations 1 (the source calls it normal), 2, 3: two weights on the blades
+neighbouring = "on neighbouring blades: their pulls add up, the fan swings most (2.2 g on y at full speed)"
 perpendicular = "on blades at a right angle: 1.5 g"
 opposite = "on opposite blades: their pulls cancel, the fan runs smoothest (0.15 g)"
 

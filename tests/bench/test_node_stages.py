@@ -59,7 +59,7 @@ use = "inference"
 model = "fan"
 input = ["accel.x", "accel.y", "accel.z"]
 [[action]]
-when = "net.class == 'normal' or net.p >= 0"
+when = "net.class == 'neighbouring' or net.p >= 0"
 do = [{ gpio = 15 }, { log = "the model has spoken" }, { record = "spoke" }]
 [link.serial]
 every_s = 0
@@ -124,7 +124,7 @@ def test_every_window_says_what_the_host_computes(tmp_path: Path) -> None:
     source, result = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     features = twin.features(["mean", "std"], 128, 500, 3, 1 / 16384)
     judge = twin.detector("window", size=10, warmup=4, threshold=2.0)
-    labels = ("normal", "perpendicular", "opposite")
+    labels = ("neighbouring", "perpendicular", "opposite")
     names = ("net.class", "net.p", "swing.x_std", "swing.z_mean", "w.sample")
     expected: dict[str, list[Any]] = {name: [] for name in names}
     windows = 20
@@ -155,7 +155,7 @@ def test_every_window_says_what_the_host_computes(tmp_path: Path) -> None:
     signal = said(records, "accel.y")
     assert signal == pytest.approx([c[1] / 16384 for c in counts(samples)[: len(signal)]], abs=1e-6)
     (spoke,) = [record for record in records if record.name == "spoke"]
-    assert spoke.value == "net.class == 'normal' or net.p >= 0"
+    assert spoke.value == "net.class == 'neighbouring' or net.p >= 0"
 
 
 def test_zeros_in_the_signal_alarm_as_on_the_host(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def boom(sensor):
 node.stages[0].run = boom
 turn(1500)
 print()
-print('END', node.values[0], node.values[6] in ('normal', 'perpendicular', 'opposite'), list(node.monitor.errors))
+print('END', node.values[0], node.values[6] in ('neighbouring', 'perpendicular', 'opposite'), list(node.monitor.errors))
 node.close()
 """
     output = on_board(noise(3000), tmp_path, HEAD + WINDOWS, code)

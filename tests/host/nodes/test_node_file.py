@@ -72,7 +72,7 @@ def test_compiles_to_what_the_board_needs(folder: Path) -> None:
     assert detector["params"] == {"holdoff": 100, "resolution": 0.01, "threshold": 1.0}
     assert features["fields"] == ["x_rms", "x_band_5_10", "z_rms", "z_band_5_10"]
     assert (detector["at"], features["at"], net["at"], config["values"]) == (0, 2, 6, 8)
-    assert net["labels"] == ["normal", "perpendicular", "opposite"] and net["says"] == "class"
+    assert net["labels"] == ["neighbouring", "perpendicular", "opposite"] and net["says"] == "class"
     assert config["actions"][0]["when"] == [1, 6, ["opposite"], "==", "and"]
     assert config["actions"][0] | {"model": 2, "score": 0} == config["actions"][0]
     assert node.models == {"fan": folder / "fan" / "fan.tflite"}
