@@ -36,9 +36,19 @@ class BadFile(ModelError):
 
     code = "model.bad_file"
 
+    def __init__(self, path: str, why: str, do: str = "Export or download it again.") -> None:
+        self.path, self.why = path, why
+        super().__init__(f"{path} is not a usable .tflite file: {why}.", do)
+
+
+class NoFile(ModelError):
+    """There is no such file, or it cannot be read."""
+
+    code = "model.no_file"
+
     def __init__(self, path: str, why: str) -> None:
         self.path, self.why = path, why
-        super().__init__(f"{path} is not a usable .tflite file: {why}.", "Export or download it again.")
+        super().__init__(f"{path} cannot be read: {why}.", "Check the path.")
 
 
 class BadBundle(ModelError):
@@ -157,9 +167,9 @@ class Ambiguous(BoardError):
 class Busy(BoardError):
     code = "board.busy"
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, do: str = "Close it (a serial monitor, Thonny) and try again.") -> None:
         self.port = port
-        super().__init__(f"{port} is in use by another program.", "Close it (a serial monitor, Thonny) and try again.")
+        super().__init__(f"{port} is in use by another program.", do)
 
 
 class Timeout(BoardError):
@@ -169,6 +179,18 @@ class Timeout(BoardError):
         self.port, self.doing, self.seconds = port, doing, seconds
         super().__init__(
             f"{port} did not answer within {seconds:g} s while {doing}.", "Press its reset button or plug it in again."
+        )
+
+
+class NoConsole(BoardError):
+    """A running program's line cannot be heard there, so no node can be deployed or watched."""
+
+    code = "board.no_console"
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        super().__init__(
+            f"{port} runs code and models, but its console cannot be listened to yet.", "Use --port virtual for a node."
         )
 
 

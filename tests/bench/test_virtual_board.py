@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from midgehost.deploy.transport import SerialTransport
-from midgehost.errors import LineDropped, MidgeError, NotFound, RemoteError
+from midgehost.errors import BoardError, Busy, LineDropped, MidgeError, NotFound, RemoteError
 from midgehost.virtual.board import VirtualBoard
 from midgehost.virtual.sensors import AnalogueInput, Fault, Mpu6050, Recording
 
@@ -132,3 +132,37 @@ def test_profiles_and_identity() -> None:
 def test_missing_recording_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(MidgeError):
         Recording.read(tmp_path / "none.csv", "xyz")
+
+
+def test_a_flash_image_has_one_board_at_a_time(tmp_path: Path) -> None:
+    image = tmp_path / "board.img"
+    with VirtualBoard(image), pytest.raises(Busy, match="is in use"):
+        VirtualBoard(image)
+    with VirtualBoard(image) as board:
+        assert run(board, "print(1)") == "1\n"
+
+
+def test_what_is_no_flash_image_stays_as_it_is(tmp_path: Path) -> None:
+    image = tmp_path / "notes.txt"
+    image.write_text("no flash")
+    with pytest.raises(BoardError, match="it has 8 bytes"):
+        VirtualBoard(image)
+    assert image.read_text() == "no flash"
+    with pytest.raises(BoardError, match="Is a directory"):
+        VirtualBoard(tmp_path)
+
+
+def test_a_link_has_one_board_and_no_file_is_replaced(tmp_path: Path) -> None:
+    link, file = tmp_path / "port", tmp_path / "file"
+    file.write_text("mine")
+    with VirtualBoard(link=link) as board:
+        where = link.readlink()
+        with pytest.raises(Busy, match="port is in use"):
+            VirtualBoard(link=link).start()
+        assert link.readlink() == where and run(board, "print(1)") == "1\n"
+        with pytest.raises(Busy):
+            VirtualBoard(link=file).start()
+    assert file.read_text() == "mine" and not link.is_symlink()
+    link.symlink_to("/dev/pts/gone")  # what a killed board leaves
+    with VirtualBoard(link=link) as board:
+        assert run(board, "print(2)") == "2\n"

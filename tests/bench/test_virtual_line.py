@@ -154,12 +154,20 @@ def test_files_that_are_no_flash(tmp_path: Path) -> None:
         image.write_bytes(bytes(size))
         with pytest.raises(BoardError, match=f"it has {size} bytes"):
             VirtualBoard(image)
+    photo = random.Random(1).randbytes(64 * 4096)
+    image.write_bytes(photo)
+    with pytest.raises(BoardError, match="it holds something else"):
+        VirtualBoard(image)
+    assert image.read_bytes() == photo
 
 
 def test_garbage_in_flash_is_formatted(tmp_path: Path) -> None:
     image = tmp_path / "image"
-    image.write_bytes(random.Random(1).randbytes(64 * 4096))
-    with VirtualBoard(image) as board, SerialTransport(board.path) as line:
+    garbage = random.Random(1).randbytes(64 * 4096)
+    with VirtualBoard(image, flash_bytes=len(garbage)) as board, SerialTransport(board.path) as line:
+        board.cut_power()
+        image.write_bytes(garbage)
+        board.power_cycle()
         assert line.exec("import os\nprint(os.listdir(), os.statvfs('/')[2])") == "[] 64\n"
 
 

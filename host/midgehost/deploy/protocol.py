@@ -17,7 +17,7 @@ from midgehost.deploy.plan import Payload, Plan, make_plan
 from midgehost.deploy.probe import BoardInfo
 from midgehost.deploy.slots import MODELS, ROOT, Slots
 from midgehost.deploy.transport import Progress, Transport
-from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, Rejected, RemoteError, Timeout
+from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, NoConsole, Rejected, RemoteError, Timeout
 
 GREET_TIMEOUT = 20.0  # s, from the reset to the new node's first record
 _SELF_TEST_TIMEOUT = 120.0  # s, a bundle
@@ -66,10 +66,12 @@ def deploy(
 ) -> Report:
     """Puts a node on a board and starts it. `progress` counts the bytes sent, `on_step` names what is done now.
 
-    Raises ForeignMain, Full, HashMismatch, Rejected (self-test failed, or the node did not greet: the old one runs
-    again) and what the transport raises. After a LineDropped the same call resumes: what has arrived stays.
+    Raises NoConsole, ForeignMain, Full, HashMismatch, Rejected (self-test failed, or the node did not greet: the old
+    one runs again) and what the transport raises. After a LineDropped the same call resumes: what has arrived stays.
     """
     say = on_step or _say_nothing
+    if not transport.listens:
+        raise NoConsole(transport.name)
     slots = Slots(transport)
     slots.check_main(force)
     say("holding the node")

@@ -65,9 +65,13 @@ def _midge_h(p):
 
 
 class Transport(Protocol):
-    """A board that answers. Every method raises LineDropped, Timeout; `name` is the port as the user wrote it."""
+    """A board that answers. Every method raises LineDropped, Timeout; `name` is the port as the user wrote it.
+
+    `listens` is False where `read` and `write` are not offered: such a board runs code, but no node.
+    """
 
     name: str
+    listens: bool
 
     def exec(self, code: str, timeout: float | None = 10.0, on_output: Callable[[str], None] | None = None) -> str:
         """Runs code on the board and returns what it printed; `on_output` gets it line by line instead.
@@ -134,6 +138,8 @@ class SerialTransport:
     `name` is how messages call the port when its path says little (`virtual`). Raises NotFound, Busy at once; the
     board itself is first spoken to by `exec` and what stands on it.
     """
+
+    listens = True
 
     def __init__(self, path: str, name: str | None = None) -> None:
         self.path = path

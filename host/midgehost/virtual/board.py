@@ -9,7 +9,6 @@ Everything that happens to the board happens in its engine's thread; methods may
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Protocol, Self
 
 from midgehost.errors import BoardError, NotFound, Timeout
 from midgehost.virtual.engine import Chip, Engine
+from midgehost.virtual.flash_image import FlashImage
 from midgehost.virtual.line import Line
 from midgehost.virtual.peripherals import Peripherals
 from midgehost.virtual.pins import Pins
@@ -25,8 +25,6 @@ from midgehost.virtual.power import PowerCut, Torn
 from midgehost.virtual.process import heap_bytes, require_interpreter
 from midgehost.virtual.profile import PROFILES
 
-_BLOCK = 4096
-_LEAST_FLASH = 8 * _BLOCK
 _BOOT_S = 20.0  # generous: 0.1 s on an idle machine
 
 
@@ -40,7 +38,7 @@ class VirtualBoard:
     """One board. `flash` None is a fresh flash that is gone at the end. `heap` and `flash_bytes` default to the
     profile's; `link` is a path that always names the board's line; `bps` and `noise` are faults of the line (Line).
 
-    Raises Missing or NotFound where the interpreter cannot run.
+    Raises Missing or NotFound where the interpreter cannot run, Busy where another board has the flash or the link.
     """
 
     def __init__(
@@ -61,17 +59,8 @@ class VirtualBoard:
             raise NotFound(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
         self.profile = PROFILES[profile]
         program_heap = heap_bytes(heap or self.profile.heap)
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        if flash is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="midge-board-")
-            flash = Path(self._scratch.name) / "flash.img"
-        self.flash = Path(flash).resolve()
-        if not self.flash.exists():
-            self.flash.parent.mkdir(parents=True, exist_ok=True)
-            self.flash.write_bytes(b"\xff" * (flash_bytes or self.profile.flash_bytes))
-        size = self.flash.stat().st_size
-        if size < _LEAST_FLASH or size % _BLOCK:
-            raise BoardError(f"{flash} is no flash image: it has {size} bytes.", "Name another file, or a new one.")
+        self._image = FlashImage(flash, flash_bytes or self.profile.flash_bytes)
+        self.flash = self._image.path
         digest = hashlib.sha256(str(self.flash).encode()).digest()
         unique_id = digest[: self.profile.unique_id_bytes]
         chip = Chip(self.profile, program_heap, self.flash, unique_id)
@@ -123,8 +112,7 @@ class VirtualBoard:
     def close(self) -> None:
         """Ends the board and its line. Its flash stays, if it was given one."""
         self._engine.stop()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._image.release()
 
     def cut_power(self) -> None:
         """Takes the power away, between two flash writes. The line stays, silent."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from midgehost.errors import BoardError, Missing, NotFound, RemoteError, Timeout
+from midgehost.errors import BoardError, Missing, NoConsole, NotFound, RemoteError, Timeout
 from midgehost.resources import cache_dir
 
 _SLOWER: Final = 60  # deadlines are the board's seconds; the emulator takes this many times as long
@@ -75,6 +75,8 @@ class _Watch:
 
 class EmulatedPico:
     """A Transport to an emulated Pico. `files` lie on its file system when it boots."""
+
+    listens = False
 
     def __init__(self, image: Path | None = None, files: Mapping[str, bytes] | None = None) -> None:
         try:
@@ -144,6 +146,12 @@ class EmulatedPico:
         self._load_agent()
         self.exec(f"os.remove({path!r})")
 
+    def free_bytes(self, path: str = "/") -> int:
+        """Free bytes of the file system."""
+        self._load_agent()
+        block, _, _, free = self.exec(f"print(*os.statvfs({path!r})[:4])").split()
+        return int(block) * int(free)
+
     def restart(self) -> None:
         """A clean heap: the emulator has hard resets only."""
         self.reset()
@@ -155,7 +163,7 @@ class EmulatedPico:
 
     def read(self, timeout: float) -> bytes:
         """Not offered: the console of a running program comes with the serial port of the boards issue."""
-        raise NotFound("The emulated Pico has no console to listen to yet.", "Use exec, or the virtual board.")
+        raise NoConsole(self.name)
 
     def write(self, data: bytes) -> None:
         """Not offered, see `read`."""

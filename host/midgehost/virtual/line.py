@@ -13,6 +13,8 @@ import time
 import tty
 from pathlib import Path
 
+from midgehost.errors import Busy
+
 _STALL_S = 0.5
 _BACKLOG_BYTES = 4096  # small: what a client has not read yet it must read before it sees Ctrl-C work
 _BURST_S = 0.02  # what a paced line may send at once
@@ -66,7 +68,12 @@ class Line:
         return str(self._link) if self._link else os.ttyname(self._slave)
 
     def plug(self) -> None:
-        """Makes a new pty. Our own handle of the client's side keeps it alive between clients."""
+        """Makes a new pty. Our own handle of the client's side keeps it alive between clients.
+
+        Raises Busy where the link leads to another board, or is a file of somebody's.
+        """
+        if self._link and self._link.exists():
+            raise Busy(str(self._link), "End the board that has this link; if none has it, remove the file.")
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -82,12 +89,12 @@ class Line:
     def unplug(self) -> None:
         """Hangs up on the client and takes the pty away."""
         if self.plugged:
+            if self._link and self._link.is_symlink() and str(self._link.readlink()) == os.ttyname(self._slave):
+                self._link.unlink()
             os.close(self._slave)
             os.close(self._master)
             self._master = self._slave = -1
             self._backlog.clear()
-            if self._link:
-                self._link.unlink(missing_ok=True)
 
     def fileno(self) -> int:
         return self._master
