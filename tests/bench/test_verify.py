@@ -47,8 +47,9 @@ def test_too_large_for_the_profile(models_dir: Path, capsys: pytest.CaptureFixtu
     assert code == 2 and found["error"]["code"] == "model.too_big"  # type: ignore[index]
 
 
-def test_native_is_refused(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = verdict(capsys, models_dir, SMALL[0], "--kernels", "native")
+@pytest.mark.parametrize("level", ["native", "bogus"])
+def test_a_level_that_is_not_there_is_refused(models_dir: Path, capsys: pytest.CaptureFixture[str], level: str) -> None:
+    code, found = verdict(capsys, models_dir, SMALL[0], "--kernels", level)
     assert code == 2 and found["error"]["code"] == "model.no_kernels"  # type: ignore[index]
 
 
@@ -98,11 +99,13 @@ def test_files_of_something_else_are_refused(
 ) -> None:
     model, vectors = (str(models_dir / f"mnist_cnn_int8.{end}") for end in ("tflite", "golden.npz"))
     other, taps = (str(models_dir / f"kws_ref_model.{end}") for end in ("golden.npz", "taps.npz"))
+    np.savez(tmp_path / "empty.npz", in0=np.zeros((0, 784), np.int8), out0=np.zeros((0, 10), np.int8))
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "ragged.npz", in0=np.zeros((3, 784), np.int8), out0=np.zeros((2, 10), np.int8))
     for options, words in (
         (["--golden", other], "490 int8"),
         (["--golden", str(tmp_path / "ragged.npz")], "no matching"),
+        (["--golden", str(tmp_path / "empty.npz")], "no matching"),
         (["--golden", str(tmp_path / "text.npz")], "no .npz file"),
         (["--golden", str(tmp_path / "absent.npz")], "No such file"),
         (["--golden", vectors, "--limit", "1", "--taps", taps], "no operator's output"),
@@ -110,6 +113,26 @@ def test_files_of_something_else_are_refused(
         assert run(["verify", model, *options]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert words in line and line.endswith("[data]")
+
+
+def test_nothing_verified_is_no_success(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(models_dir / f"hello_world_int8.{end}") for end in ("tflite", "golden.npz")]
+    for limit in ("0", "-1"):
+        assert run(["verify", files[0], "--golden", files[1], "--limit", limit]) == 2
+
+
+def test_a_refused_model_does_not_hold_the_others_back(
+    models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ad01_int8", "hello_world_int8"):
+        for end in ("tflite", "golden.npz"):
+            shutil.copy(models_dir / f"{name}.{end}", tmp_path)
+    assert run(["verify", "--all", str(tmp_path), "--json"]) == 2
+    out, err = capsys.readouterr()
+    refused, fine = (json.loads(line) for line in out.splitlines())
+    assert (refused["model"], refused["error"]["code"]) == ("ad01_int8", "model.too_big")
+    assert (fine["model"], fine["mismatches"]) == ("hello_world_int8", 0)
+    assert err.startswith("ad01_int8: refused: ")
 
 
 @pytest.mark.soak

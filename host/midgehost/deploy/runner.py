@@ -15,7 +15,7 @@ from midgehost.deploy.modules import compile_modules
 from midgehost.deploy.node_folder import bundle_of, kernel_modules
 from midgehost.deploy.probe import BoardInfo
 from midgehost.deploy.transport import Transport
-from midgehost.errors import DataError, NoKernels, RemoteError, WrongArch
+from midgehost.errors import DataError, ModelError, NoKernels, RemoteError, TooBig, WrongArch
 from midgehost.models.bundle import Bundle, TensorInfo
 
 _FOLDER = "/midge/run"  # beside the slots: a deployed node is not touched
@@ -71,6 +71,8 @@ class ModelOnBoard:
         return self._dump(f"memoryview(_model._arena)[{offset}:{offset + nbytes}]")
 
     def _send(self, info: BoardInfo, kernels: str | None) -> None:
+        if kernels not in (None, "portable", "viper", "native"):
+            raise NoKernels(kernels, "midge has no such level")
         if kernels == "native":
             raise NoKernels("native", "machine code comes with a later version of midge")
         if kernels == "viper" and info.arch is None:
@@ -124,9 +126,13 @@ class ModelOnBoard:
         return b"".join(binascii.a2b_base64(line) for line in lines)
 
 
-class RefusedByBoard(DataError):
+class RefusedByBoard(ModelError):
     """The board would not load the bundle; `code` is the device's own."""
 
     def __init__(self, code: str, what: str) -> None:
         self.code = code
-        super().__init__(f"The board refused the model: {what}.", "Give it more heap, or a smaller model.")
+        heap = code == TooBig.code
+        do = (
+            "Give it more heap, or a smaller model." if heap else "Convert the model again, with this version of midge."
+        )
+        super().__init__(f"The board refused the model: {what}.", do)

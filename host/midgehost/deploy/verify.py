@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
@@ -43,7 +44,12 @@ def read_golden(path: Path) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """(inputs, outputs) of a golden file: arrays whose first axis counts the vectors. Raises DataError."""
     arrays = _archive(path)
     inputs, outputs = _numbered(arrays, "in"), _numbered(arrays, "out")
-    if not inputs or not outputs or any(len(array) != len(inputs[0]) for array in (*inputs, *outputs)):
+    if (
+        not inputs
+        or not outputs
+        or any(len(array) != len(inputs[0]) for array in (*inputs, *outputs))
+        or not len(inputs[0])
+    ):
         raise DataError(f"{path} holds no matching inputs and outputs.", "It must hold arrays in0.. and out0...")
     return inputs, outputs
 
@@ -53,7 +59,7 @@ def _archive(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: np.atleast_1d(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, AttributeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no .npz file"
         raise DataError(f"{path} cannot be read: {why}.", "Name an .npz file of golden vectors or taps.") from error
 
