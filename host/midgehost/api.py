@@ -67,14 +67,9 @@ class Board:
             self._loaded = wanted
         return self._model.invoke(inputs)
 
-    @cached_property
-    def _node(self) -> NodeConnection:
-        """One for all calls: it holds the beginning of a line whose end is still to come."""
-        return NodeConnection(self.transport)
-
     def records(self, timeout: float | None = None) -> Generator[Record]:
         """The running node's records as they come, for `timeout` seconds or for ever. Raises LineDropped."""
-        return self._node.records(timeout)
+        return self.node.records(timeout)
 
     def command(self, command: str, timeout: float = 5.0, **fields: Any) -> Any:
         """A command to the running node, e.g. `command("get", name="z.holdoff")`. Raises CommandError, Timeout."""

@@ -59,7 +59,9 @@ def _rows(path: Path) -> list[list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} does not read: {error}.", "Give a CSV file with a header line.") from error
 
 

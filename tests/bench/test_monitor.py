@@ -99,7 +99,8 @@ def test_silence_is_worth_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "_SILENCE_S", 0.5)
     with VirtualBoard() as board:
         _, words = watch(board.path, lambda _, words: bool(words))
-    assert words == [f"{board.path or words[0].split()[0]} has said nothing for 0.5 s: does a node run on it?"]
+    port = board.path or words[0].split()[0]
+    assert words == [f"{port} has said nothing for 0.5 s: if no node runs on it, deploy one."]
 
 
 def test_a_board_that_was_never_there_is_an_error() -> None:
@@ -174,7 +175,7 @@ def test_the_view_fits_the_terminal(width: int, height: int) -> None:
     for word in (
         "accel.x 1.9",
         "net imbalance 75%",
-        "1 alarms, 1 alerts",
+        "1 alarm, 1 alert",
         "heap 51,234 B",
         "ALERT z.alarm [fan 0123abcd viper]",
     ):

@@ -151,3 +151,18 @@ def test_detect_skips_what_is_no_number(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(["detect", str(tmp_path / "r.csv"), "--column", "v", "--json", "--png", str(tmp_path / "p.png")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["skipped"] == [100, 200] and report["alarms"] == []
+
+
+@pytest.mark.parametrize(
+    "command", [["convert", "x.tflite"], ["inspect", "x.tflite"], ["detect", "x.csv", "--column", "y"]]
+)
+def test_a_file_that_is_absent_is_called_absent(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be read: No such file or directory. Check the path." in line
+
+
+def test_a_bundle_is_no_model(models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["convert", str(models_dir / "hello_world_int8.tflite"), "-o", str(tmp_path)]) == 0
+    assert run(["inspect", str(tmp_path / "hello_world_int8.midge")]) == 2
+    assert "it is a bundle of midge's. Name the .tflite file" in capsys.readouterr().err

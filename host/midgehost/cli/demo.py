@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from midgehost.cli.words import counted
 from midgehost.records import Record
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _convert(console: Any, model: Path) -> None:
     meta = bundle.meta
     console.print(
         f"  {model.name}: {len(bundle.calls)} kernel calls, arena {meta['arena_bytes']:,} bytes, heap"
-        f" {meta['heap_bytes']:,}, plan {bundle.plan_hash}; classes {', '.join(bundle.outputs[0].labels)}",
+        f" {meta['heap_bytes']:,}; classes {', '.join(bundle.outputs[0].labels)}",
         highlight=False,
     )
 
@@ -106,9 +107,12 @@ def _watch(console: Any, board: VirtualBoard, samples: int) -> list[Record]:
         drawn, over = 0.0, False
         while not over and time.monotonic() < end:
             for record in line.records(timeout=_FRAME_S):
+                if record.name == "accel.error":  # the sensor is silent
+                    over = True
+                    chart.note("the recording is over")
+                    continue
                 found.append(record)
                 chart.add(record)
-                over = over or record.name == "accel.error"  # the recording has ended: the sensor is silent
             if console.is_terminal and time.monotonic() - drawn >= _FRAME_S:
                 drawn = time.monotonic()
                 live.update(chart.render(console.width, min(console.height - 2, 26)), refresh=True)
@@ -145,7 +149,7 @@ def _summary(
             scores=([x for x, _ in scores], [y for _, y in scores]),
             threshold=3.0,
             spans=spans,
-            span_colours={"normal": "#fed7d7", "perpendicular": "#feebc8"},
+            span_colours={"neighbouring": "#fed7d7", "perpendicular": "#feebc8"},
         ),
         out,
     )
@@ -160,8 +164,9 @@ def _summary(
         console.print(f"  sample {position(alert):5.0f}  alert {alert.value}  ({by})", highlight=False)
     pulses = sum(level for _, level in board.pins.history(_ALARM_PIN))
     console.print(
-        f"  {len(records):,} records, {len(alarms)} z-score alarms, {len(alerts)} alerts; GPIO {_ALARM_PIN} pulsed"
-        f" {pulses} times; {health.get('sys.inferences', 0)} inferences of {health.get('sys.latency_ms', 0)} ms,"
+        f"  {counted(len(records), 'record')}, {counted(len(alarms), 'z-score alarm')},"
+        f" {counted(len(alerts), 'alert')}; GPIO {_ALARM_PIN} pulsed {counted(pulses, 'time')};"
+        f" {health.get('sys.inferences', 0)} inferences of {health.get('sys.latency_ms', 0)} ms,"
         f" {health.get('sys.accel.rate', 0):.1f} Hz, {health.get('sys.accel.overruns', 0)} overruns",
         highlight=False,
     )

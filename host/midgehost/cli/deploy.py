@@ -13,7 +13,7 @@ import typer
 
 def command(
     node_dir: Annotated[Path, typer.Argument(help="The folder with node.toml and the models.")],
-    port: Annotated[str, typer.Option(help="virtual, /dev/ttyACM0, serial:<USB serial number>")],
+    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
     source: Annotated[bool, typer.Option("--source", help="Send .py instead of .mpy, for debugging.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Keep a main.py of your own as main.py.bak.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from midgehost.cli.words import counted
+
 if TYPE_CHECKING:
     from midgehost.charts import Picture
     from midgehost.detect import Detection
@@ -56,8 +58,14 @@ def command(
 
 def _summary(found: Detection) -> str:
     skipped = f", {len(found.skipped)} samples are no numbers and were skipped" if found.skipped else ""
-    alarms = "1 alarm" if len(found.alarms) == 1 else f"{len(found.alarms)} alarms"
-    return f"{alarms} in {len(found.scores):,} samples{skipped}"
+    highest = max((score for score in found.scores if score is not None), default=None)
+    if found.alarms:
+        hint = ""
+    elif highest is None:
+        hint = "; it has learnt from all of them and judged none"
+    else:
+        hint = f"; the highest score is {highest:.2f}, the threshold {found.threshold:g}"
+    return f"{counted(len(found.alarms), 'alarm')} in {len(found.scores):,} samples{skipped}{hint}"
 
 
 def _picture(

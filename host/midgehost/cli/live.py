@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 from midgehost.cli.plot import COLOURS, draw, heading
+from midgehost.cli.words import counted
 from midgehost.records import Record
 
 _KEPT = 1200  # points of a series
@@ -117,7 +118,8 @@ class LiveChart:
                 p = self._latest.get(f"{stage}.p")
                 share = f" {float(p.value):.0%}" if p is not None else ""
                 text.append(f"{stage} ", style="dim").append(f"{record.value}{share}   ", style="bold cyan")
-        return text.append(f"{self.counts['alarms']} alarms, {self.counts['alerts']} alerts", style="bold")
+        found = ", ".join(counted(self.counts[f"{noun}s"], noun) for noun in ("alarm", "alert"))
+        return text.append(found, style="bold")
 
     def _health(self, width: int) -> Any:
         """As much of the node's health as fits, the important first."""

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from midgehost.cli.words import counted
+from midgehost.errors import DataError
 from midgehost.records import Record
 
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)  # between tries to reach a board that went away
@@ -22,7 +24,7 @@ Sink = Callable[[Record], None]
 
 
 def command(
-    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, a virtual board's path")],
+    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one record a line.")] = False,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Append records to this file.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
@@ -58,7 +60,7 @@ def follow(port: str, end: float | None) -> Generator[Record | str]:
                         yield record
                     if time.monotonic() - heard > _SILENCE_S:
                         heard = float("inf")
-                        yield f"{port} has said nothing for {_SILENCE_S:g} s: does a node run on it?"
+                        yield f"{port} has said nothing for {_SILENCE_S:g} s: if no node runs on it, deploy one."
                     yield ""
         except LineDropped:
             yield f"the line to {port} dropped; trying to come back"
@@ -83,7 +85,11 @@ def csv_sink(path: Path | None) -> Generator[Sink]:
         yield lambda _: None
         return
     fresh = not path.exists() or path.stat().st_size == 0
-    with path.open("a", newline="") as file:
+    try:
+        opened = path.open("a", newline="")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}.", "Name a file in another folder.") from None
+    with opened as file:
         rows = csv.writer(file)
         if fresh:
             rows.writerow(["t_ms", "node", "name", "value", "unit"])
@@ -128,4 +134,4 @@ def _show(port: str, events: Iterator[Record | str], save: Sink) -> None:
         except KeyboardInterrupt:
             pass
     counts = chart.counts
-    console.print(f"{counts['records']:,} records, {counts['alarms']} alarms, {counts['alerts']} alerts")
+    console.print(", ".join(counted(counts[f"{noun}s"], noun) for noun in ("record", "alarm", "alert")))

@@ -9,7 +9,7 @@ import typer
 
 
 def command(
-    port: Annotated[str, typer.Option(help="virtual, /dev/ttyACM0, serial:<USB serial number>")],
+    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Take everything off a board that midge put there; a main.py kept as main.py.bak comes back."""

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from midgehost.errors import BadFile, UnsupportedType
+from midgehost.errors import BadFile, NoFile, UnsupportedType
+from midgehost.models import container
 from midgehost.models.graph import ITEM_BYTES, Graph, Operator, Quant, Tensor
 from midgehost.models.options import enum_name, operator_options
 
@@ -29,11 +30,11 @@ _DAMAGE: Final = (struct.error, ValueError, TypeError, IndexError, AttributeErro
 
 
 def read_file(path: Path) -> Graph:
-    """The graph of a `.tflite` file. Raises BadFile, UnsupportedType; the graph's name is the file's stem."""
+    """The graph of a `.tflite` file. Raises NoFile, BadFile, UnsupportedType; the graph's name is the file's stem."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadFile(str(path), error.strerror or "it cannot be read") from error
+        raise NoFile(str(path), error.strerror or "it cannot be opened") from error
     return read(data, str(path))
 
 
@@ -44,6 +45,8 @@ def read(data: bytes, path: str = "model.tflite") -> Graph:
     """
     if not data:
         raise BadFile(path, "it is empty")
+    if data.startswith(container.MAGIC):
+        raise BadFile(path, "it is a bundle of midge's", "Name the .tflite file it was made of.")
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise BadFile(path, "it does not carry TensorFlow Lite's identifier TFL3")
     return _Reader(data, path).graph()
