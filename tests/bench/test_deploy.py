@@ -6,9 +6,13 @@ import dataclasses
 import hashlib
 import json
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +84,18 @@ def runs(line: SerialTransport) -> bool:
     return NodeConnection(line).greet(15) != ""
 
 
+def speaks(board: VirtualBoard) -> bool:
+    """Whether a node's records come, without a word to it."""
+    heard = b""
+    with SerialTransport(board.path) as line:
+        while heard.count(b"accel.x") < 3:
+            said = line.read(10)
+            if not said:
+                return False
+            heard += said
+    return True
+
+
 def held_files(line: SerialTransport, payload: Payload, slot: str) -> bool:
     """Whether the board has exactly this payload in that slot, and nothing else of midge's."""
     wanted = payload.files(slot)
@@ -146,6 +162,33 @@ def test_the_commands(board: VirtualBoard, capsys: pytest.CaptureFixture[str]) -
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["code"] == "deploy.foreign_main"
     assert err.count("\n") == 1 and "--force" in err
+
+
+def test_a_folder_that_is_no_node_leaves_the_old_one_running(
+    board: VirtualBoard, old: Payload, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node.toml").write_text("schema = 1\nname = 7\n")
+    with SerialTransport(board.path) as line:
+        put(line, old)
+    assert run(["deploy", str(tmp_path), "--port", board.path, "--json"]) == 2
+    capsys.readouterr()
+    assert speaks(board)
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.2, 0.3, 0.4, 0.6])
+def test_ctrl_c_leaves_a_node_running(board: VirtualBoard, old: Payload, delay: float) -> None:
+    with SerialTransport(board.path) as line:
+        put(line, old)
+    command = [str(Path(sys.executable).with_name("midge")), "deploy", str(FAN), "--port", board.path, "--source"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    if not process.stdout.readline():  # "... of heap free": the node is stopped
+        pytest.fail(process.communicate()[1])
+    time.sleep(delay - 0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) in (0, 130)  # 0: it was done already
+    process.communicate()
+    assert speaks(board)
 
 
 # --- what breaks ------------------------------------------------------------------------------------------------------

@@ -19,26 +19,25 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Put a node on a board: send what changed, verify, test, start. The old node runs on if anything fails."""
+    from rich.console import Console
+
     from midgehost import connect
+    from midgehost.cli.progress import transfer
     from midgehost.deploy.node_folder import build_payload
-    from midgehost.deploy.protocol import deploy
+    from midgehost.deploy.protocol import deploy, resuming
 
     began = time.monotonic()
+    console = Console(quiet=as_json)
     with connect(port) as board:
-        info = board.info
-        if as_json:
-            report = deploy(board.transport, info, build_payload(node_dir, info, source), force=force)
-            print(json.dumps({"port": port, "board": info.title, **asdict(report)}))
-            return
-        from rich.console import Console
-
-        from midgehost.cli.progress import transfer
-
-        console = Console()
-        console.print(f"[bold]{port}[/]  {info.title}, {info.heap_free:,} bytes of heap free")
-        payload = build_payload(node_dir, info, source)
+        with resuming(board.transport):
+            info = board.info
+            console.print(f"[bold]{port}[/]  {info.title}, {info.heap_free:,} bytes of heap free")
+            payload = build_payload(node_dir, info, source)
         with transfer(console) as watch:
             report = deploy(board.transport, info, payload, force=force, progress=watch.progress, on_step=watch.step)
+    if as_json:
+        print(json.dumps({"port": port, "board": info.title, **asdict(report)}))
+        return
     unchanged = report.kept + report.copied
     console.print(
         f"[green]running[/] in slot {report.slot}: {len(report.sent)} files sent ({report.sent_bytes:,} bytes), "

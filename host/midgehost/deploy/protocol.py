@@ -7,7 +7,7 @@ within its deadline is taken back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -73,10 +73,10 @@ def deploy(
     if not transport.listens:
         raise NoConsole(transport.name)
     slots = Slots(transport)
-    slots.check_main(force)
-    say("holding the node")
-    slots.hold()
-    try:
+    with resuming(transport):
+        slots.check_main(force)
+        say("holding the node")
+        slots.hold()
         say("comparing files")
         plan = make_plan(transport, slots, payload, board.block_bytes)
         _check_space(transport, plan)
@@ -89,12 +89,6 @@ def deploy(
         say("activating")
         slots.install_main(main_source(), force)
         slots.activate(plan.slot)
-    except (LineDropped, Timeout):  # nobody is there to be told; a held board starts its node again by itself
-        raise
-    except BaseException:  # Ctrl-C as well: the old node goes on
-        with contextlib.suppress(MidgeError):
-            slots.release()
-        raise
     slots.release()
     say("waiting for the node")
     connection = NodeConnection(transport)
@@ -107,16 +101,30 @@ def deploy(
     return Report(plan.slot, tuple(plan.send), plan.send_bytes, len(plan.copy), len(plan.keep), tested, disabled)
 
 
+@contextlib.contextmanager
+def resuming(transport: Transport) -> Generator[None]:
+    """When the block fails, what the board ran before starts again: talking to a board has stopped it."""
+    try:
+        yield
+    except (LineDropped, Timeout):  # nobody is there to be told; a held board starts its node again by itself
+        raise
+    except BaseException:  # Ctrl-C as well
+        with contextlib.suppress(MidgeError):
+            Slots(transport).release()
+        raise
+
+
 def remove(transport: Transport, on_step: Callable[[str], None] | None = None) -> int:
     """Takes everything off the board that midge put there, puts a kept main.py back; returns the files removed."""
     say = on_step or _say_nothing
     slots = Slots(transport)
-    say("holding the node")
-    slots.hold()
-    say("removing files")
-    count = len(slots.files())
-    slots.restore_main()
-    slots.remove([ROOT])
+    with resuming(transport):
+        say("holding the node")
+        slots.hold()
+        say("removing files")
+        count = len(slots.files())
+        slots.restore_main()
+        slots.remove([ROOT])
     transport.reset()
     return count
 
