@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from midgehost.errors import Missing
+from midgehost.errors import DataError, Missing
 
 _COLOURS = ("#2b6cb0", "#2f855a", "#b7791f", "#6b46c1")
 _ALARM = "#c53030"
 _SCORE = "#4a5568"
 _QUIET = "#718096"
+_LARGEST = 1e100  # matplotlib takes the difference of two values
 _STEEP = 20  # scores beyond this many thresholds are drawn on a logarithmic axis
 
 Place = float | datetime
@@ -37,7 +40,16 @@ class Picture:
 
 
 def save_png(picture: Picture, path: Path) -> None:
-    """Draws the picture as a PNG of 1600 x 900 pixels. Raises Missing without matplotlib."""
+    """Draws the picture as a PNG of 1600 x 900 pixels.
+
+    Raises Missing without matplotlib, DataError for another kind of file or values that no axis holds, OSError.
+    """
+    if path.suffix.lower() != ".png":
+        raise DataError(f"{path} is no name for a PNG.", "Let it end in .png.")
+    for name, values in picture.signals.items():
+        largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
+        if largest > _LARGEST:
+            raise DataError(f"{name} cannot be drawn: it holds {largest:g}.", "Cut out what no sensor gives.")
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -55,7 +67,9 @@ def save_png(picture: Picture, path: Path) -> None:
     figure.text(0.055, 0.955, picture.title, fontsize=17, fontweight="bold", va="center")
     figure.text(0.055, 0.915, picture.note, fontsize=12, color=_QUIET, va="center")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about letters that the font lacks
+        figure.savefig(path)
 
 
 def _draw_signals(axis: Any, picture: Picture) -> None:

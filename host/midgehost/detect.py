@@ -10,6 +10,8 @@ from typing import Any
 from midgehost import twin
 from midgehost.errors import DataError
 
+_LARGEST = 1e30  # of a parameter: single-precision floats end at 3e38
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -59,7 +61,9 @@ def _make(kind: str, params: Mapping[str, Any]) -> twin.Detector:
     for name in params:
         if name not in known:
             raise DataError(f"The {kind} detector has no {name}.", f"It takes {', '.join(known)}.")
+        if not abs(params[name]) < _LARGEST:
+            raise DataError(f"{name} cannot be {params[name]}.", f"Give a number below {_LARGEST:g}.")
     try:
         return twin.detector(kind, **params)
-    except ValueError as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise DataError(f"The {kind} detector does not take this: {error}.", "Change that parameter.") from None

@@ -212,6 +212,17 @@ class Missing(MidgeError):
         super().__init__(f"{package} is not installed.", f"Run: pip install 'midge[{extra}]'")
 
 
+class HostError(MidgeError):
+    """This computer refused a file: no space, no permission, a folder where a file should be."""
+
+    code = "host.os"
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        where = f"{error.filename}: " if error.filename else ""
+        super().__init__(f"{where}{error.strerror or error}.", "Check the path, its permissions and the free space.")
+
+
 class RemoteError(BoardError):
     """Code that midge ran on the board raised an exception."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,51 @@ def test_a_file_that_is_absent_is_called_absent(command: list[str], capsys: pyte
     assert run(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be read: No such file or directory. Check the path." in line
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["init", "{file}/node"], "Not a directory"),
+        (["convert", "{model}", "-o", "{file}"], "cannot be written"),
+        (["detect", "{csv}", "--column", "v", "--png", "{file}/x.png"], "host.os"),
+        (["detect", "{csv}", "--column", "v", "--png", "/dev/null/x.png"], "host.os"),
+        (["detect", "{csv}", "--column", "v", "--png", "x.xyz"], "is no name for a PNG"),
+        (["detect", "{csv}", "--column", "huge"], "cannot be drawn"),
+        (["detect", "{csv}", "--column", "v", "--threshold", "nan"], "threshold cannot be nan"),
+        (["detect", "{csv}", "--column", "v", "--resolution", "inf"], "resolution cannot be inf"),
+        (["detect", "{csv}", "--column", "v", "--detector", "window", "--size", "9" * 20], "does not take this"),
+        (["monitor", "--port", "virtual", "--seconds", "nan", "--csv", "{folder}"], "cannot be written"),
+        (["board", "start", "--accel", "{csv}", "--columns", "v,v"], "three axes"),
+        (["board", "start", "--accel", "{csv}", "--columns", "v,v,nan"], "line 2: no sensor gives"),
+        (["board", "start", "--accel", "{csv}", "--columns", "v,v,v", "--rate", "0"], "cannot play at 0 Hz"),
+        (["board", "start", "--adc", "\u00b2={csv}:v"], "does not read"),
+        (["board", "start", "--link", "{folder}/none/link"], "host.os"),
+        (["inspect", "a\nb.tflite"], "a b.tflite cannot be read"),
+    ],
+)
+def test_what_the_computer_refuses_ends_in_one_line(
+    command: list[str], words: str, models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "x.csv").write_text("v,nan,huge\n" + "1,nan,1e308\n2,nan,-1e308\n" * 50)
+    names = {"file": "file", "csv": "x.csv", "folder": ""}
+    places = {name: str(tmp_path / path) for name, path in names.items()}
+    places["model"] = str(models_dir / "hello_world_int8.tflite")
+    assert run([part.format(**places) for part in command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_a_terminal_of_another_encoding_gets_the_table(models_dir: Path) -> None:
+    command = [sys.executable, "-c", "from midgehost.cli import main; main()", "inspect"]
+    command.append(str(models_dir / "hello_world_int8.tflite"))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and "FULLY_CONNECTED" in done.stdout
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("midge: ") and len(done.stderr.splitlines()) == 1
 
 
 def test_a_bundle_is_no_model(models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

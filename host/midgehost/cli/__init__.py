@@ -12,6 +12,10 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"midge {__version__}")
         return
-    from midgehost.cli.app import run
+    try:
+        from midgehost.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it imported
+        code = 130
+    sys.exit(code)

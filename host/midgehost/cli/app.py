@@ -10,12 +10,13 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 import typer
 import typer.core
 
-from midgehost.errors import MidgeError
+from midgehost.errors import HostError, MidgeError
 
 # name -> module below midgehost.cli that defines `command` (a plain function) or `app` (a Typer with sub-commands)
 COMMANDS: dict[str, str] = {
@@ -63,18 +64,30 @@ def root() -> None:
 def run(argv: Sequence[str]) -> int:
     """Runs one command line, returns its exit code. A MidgeError becomes one line on stderr (and a JSON object)."""
     _register_ports()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
     try:
         result = typer.main.get_command(app).main(args=list(argv), prog_name="midge", standalone_mode=False)
     except MidgeError as error:
-        if "--json" in argv:
-            print(json.dumps({"error": error.as_dict()}))
-        print(f"midge: {error} [{error.code}]", file=sys.stderr)
-        return 2
+        return _refuse(error, argv)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stdout = None  # nor could the interpreter flush it at its end
+        return 0
+    except OSError as error:
+        return _refuse(HostError(error), argv)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         return _usage_error(error)
     return result if isinstance(result, int) else 0
+
+
+def _refuse(error: MidgeError, argv: Sequence[str]) -> int:
+    if "--json" in argv:
+        print(json.dumps({"error": error.as_dict()}))
+    print(f"midge: {' '.join(str(error).split())} [{error.code}]", file=sys.stderr)
+    return 2
 
 
 def _register_ports() -> None:

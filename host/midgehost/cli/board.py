@@ -42,11 +42,13 @@ def start(
         raise NotFound(f"A recording cannot end with {end!r}.", "Choose hold, loop or stop.")
     sensors: list[Mpu6050 | AnalogueInput] = []
     if accel is not None:
+        if len(columns.split(",")) != 3:
+            raise NotFound(f"--columns {columns!r} does not name three axes.", "Write them as x,y,z.")
         sensors.append(Mpu6050(Recording.read(accel, columns.split(","), rate, end)))
     for wiring in adc or []:
         pin, _, source = wiring.partition("=")
         path, _, column = source.rpartition(":")
-        if not pin.isdigit() or not path:
+        if not (pin.isascii() and pin.isdigit()) or not path:
             raise NotFound(f"--adc {wiring!r} does not read.", "Write PIN=FILE:COLUMN, e.g. 26=room.csv:co2.")
         sensors.append(AnalogueInput(int(pin), Recording.read(path, [column], rate, end)))
     ended = threading.Event()

@@ -75,7 +75,7 @@ def follow(port: str, end: float | None) -> Generator[Record | str]:
 
 
 def _over(end: float | None) -> bool:
-    return end is not None and time.monotonic() >= end
+    return end is not None and not time.monotonic() < end  # NaN is over at once
 
 
 @contextmanager

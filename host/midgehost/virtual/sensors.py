@@ -6,6 +6,7 @@ board = VirtualBoard(sensors=[Mpu6050(Recording.read("fan.csv", "xyz"))])
 from __future__ import annotations
 
 import errno
+import math
 import struct
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from midgehost.errors import DataError
 from midgehost.recordings import read_columns
 from midgehost.virtual.peripherals import Peripherals
 
@@ -54,7 +56,13 @@ class Recording:
         cls, path: str | Path, columns: Sequence[str], rate_hz: float | None = None, end: End = "hold"
     ) -> Recording:
         """A recording from a CSV file. Raises DataError."""
-        return cls(list(zip(*read_columns(Path(path), columns), strict=True)), rate_hz, end)
+        if rate_hz is not None and not 0.001 <= rate_hz <= 1e6:
+            raise DataError(f"A recording cannot play at {rate_hz:g} Hz.", "Give 0.001 to 1,000,000 Hz.")
+        samples = list(zip(*read_columns(Path(path), columns), strict=True))
+        for line, sample in enumerate(samples, start=2):
+            if not all(map(math.isfinite, sample)):
+                raise DataError(f"{path}, line {line}: no sensor gives {sample}.", "Correct the line or cut it out.")
+        return cls(samples, rate_hz, end)
 
     def rewind(self) -> None:
         """Plays from the start again."""
