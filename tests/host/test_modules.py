@@ -86,3 +86,11 @@ def test_what_does_not_compile_is_named(package: Path) -> None:
 def test_main_is_ours_and_never_a_module() -> None:
     assert modules.main_source().startswith(b"# midge:")
     assert "midge/main.mpy" not in compile_modules(None, "x64")
+
+
+@pytest.mark.parametrize("arch", ["armv6m", "armv7emsp", "xtensa", "xtensawin", "rv32imc", "x64", None])
+def test_the_whole_package_compiles_for_every_arch(arch: str | None) -> None:
+    kernels = {name for name in compile_modules(None, arch) if name.startswith("midge/kernels/viper/")}
+    families = {path.stem for path in (modules.firmware_dir() / "midge/kernels/viper").glob("*.py")} - {"__init__"}
+    assert len(families) >= 7
+    assert kernels >= {f"midge/kernels/viper/{name}.mpy" for name in families} if arch else len(kernels) <= 1
