@@ -50,8 +50,8 @@ def require_same_type(node: Node, *tensors: Tensor) -> None:
 
 
 def constant_ints(node: Node, position: int, name: str) -> list[int]:
-    """The values of an int32 parameter tensor, which must be a constant."""
+    """The values of an int32 parameter tensor, which must be a constant. TFLM reads the halves of an int64 one."""
     tensor = node.input(position)
-    if not tensor.is_constant or tensor.dtype not in ("int32", "int64"):
-        raise node.unsupported(f"has no constant {name}", f"Make {name} a constant.")
+    if not tensor.is_constant or tensor.dtype != "int32":
+        raise node.unsupported(f"has no constant int32 {name}", f"Make {name} an int32 constant.")
     return [int(v) for v in tensor.array().reshape(-1)]

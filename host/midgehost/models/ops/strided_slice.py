@@ -47,6 +47,9 @@ class StridedSlice(Op):
             raise node.unsupported(f"does not slice all {rank} dimensions", "Give begin, end and a stride for each.")
         taken = self.ranges(node)
         shrink = node.option("ShrinkAxisMask", 0)
+        if any(shrink >> i & 1 and s < 0 for i, s in enumerate(constant_ints(node, 3, "strides"))):
+            # TFLM ends the axis at begin + 1, which a negative stride never reaches: it writes nothing.
+            raise node.unsupported("removes a dimension with a negative stride", "Give it the stride 1.")
         shape = tuple(len(r) for i, r in enumerate(taken) if not shrink >> i & 1)
         if shape != target.shape or any(r and not 0 <= r[0] < n for r, n in zip(taken, source.shape, strict=True)):
             raise node.unsupported(
