@@ -13,6 +13,7 @@ from midgehost.models.graph import Node
 from midgehost.models.ops.table import QUANTISED, TableOp
 from midgehost.models.quant import Ints, quantize_multiplier, rounding_divide_by_pot
 
+_MAX_LEFT_SHIFT: Final = 31  # SaturatingLeftShift computes 1 << (shift - 1) in int32
 INT16_MIN: Final = -(1 << 15)
 INT16_MAX: Final = (1 << 15) - 1
 
@@ -30,6 +31,11 @@ def _rounding_high_mul16(a: Ints, b: int) -> Ints:
     return np.where(nudged >= 0, nudged >> 15, -((-nudged) >> 15))
 
 
+def _rounding_divide_by_pot16(x: Ints, exponent: int) -> Ints:
+    """gemmlowp's int16 RoundingDivideByPOT. From 2^16 on its mask is -1, and it gives 1 for x >= 0 and -1 for x < 0."""
+    return rounding_divide_by_pot(x, exponent) if exponent < 16 else np.where(x >= 0, 1, -1)
+
+
 def _saturating_left_shift(x: Ints, amount: int) -> Ints:
     return np.clip(x << amount, INT16_MIN, INT16_MAX)
 
@@ -44,9 +50,14 @@ class HardSwish(TableOp):
 
     def check(self, node: Node) -> None:
         super().check(node)
-        if self.multipliers(node)[0][1] > 0:
+        (_, out_shift), (_, shift) = self.multipliers(node)
+        if out_shift > 0:  # TFLM refuses it too
             raise node.unsupported(
                 "has an output scale far finer than its input's", "Quantise with representative data."
+            )
+        if shift > _MAX_LEFT_SHIFT:
+            raise node.unsupported(
+                f"has the input scale {node.input(0).scale:g}, of 2.5e7 or more", "Quantise with representative data."
             )
 
     def function(self, node: Node) -> Ints:
@@ -58,8 +69,8 @@ class HardSwish(TableOp):
         if shift > 0:
             reluish = _saturating_left_shift(reluish, 1)
         elif shift < 0:
-            reluish = rounding_divide_by_pot(reluish, -shift)
+            reluish = _rounding_divide_by_pot16(reluish, -shift)
         reluish = (reluish + (1 << 15)) >> 1  # from [-1, 1] to [0, 1]
         product = reluish * preshift
         value = np.where(product >= 0, product >> 15, -((-product) >> 15))  # towards zero
-        return rounding_divide_by_pot(value, -out_shift) + node.output.zero_point
+        return _rounding_divide_by_pot16(value, -out_shift) + node.output.zero_point
