@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from midgehost.models.graph import Node, Tensor
 from midgehost.models.kernels import Kernel
 from midgehost.models.ops.base import Call, Lowering, Op, Place, require_int8, require_same_elements
 from midgehost.models.ops.walk import contiguous_strides, plan_walk
-from midgehost.models.quant import INT8_MAX, INT8_MIN, Ints
+from midgehost.models.quant import INT8_MAX, INT8_MIN, Ints, quantize_multiplier
 
+_MAX_LEFT_SHIFT: Final = 23
 QUANTISED = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)  # every int8 value, ascending
 
 
@@ -22,6 +24,17 @@ def rows_of(tensor: Tensor) -> tuple[int, int]:
     """(rows, elements a row) in which a contiguous tensor is walked."""
     walk = plan_walk(tensor.shape, contiguous_strides(tensor.shape))
     return walk.rows, walk.inner.size
+
+
+def check_rescaling(node: Node, *ratios: float) -> None:
+    """Raises UnsupportedOption unless an input times any of these ratios, plus a zero point, fits in an int32.
+
+    An input is at most 255 from its zero point, and 255 << 23 is 2^23 below 2^31; a shift more overflows, which C
+    leaves undefined. So ratios are below 2^23: far beyond those at which one step of the input saturates the output.
+    """
+    for ratio in ratios:
+        if not math.isfinite(ratio) or quantize_multiplier(ratio)[1] > _MAX_LEFT_SHIFT:
+            raise node.unsupported(f"scales its input by {ratio:g}", "Quantise with representative data.")
 
 
 def by_byte(table: NDArray[Any]) -> bytes:
