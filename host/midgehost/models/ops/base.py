@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.models.graph import Node, Tensor
@@ -80,6 +81,19 @@ def require_same_elements(node: Node) -> None:
     if source.elements != target.elements:
         raise node.unsupported(
             f"turns the shape {list(source.shape)} into {list(target.shape)}", "Keep the number of elements."
+        )
+
+
+def require_representable(node: Node, value: float, tensor: Tensor) -> None:
+    """Raises unless value / scale, a float32 quotient, is below 2^31: TFLM makes an int32 of it.
+
+    The float32 before 2^31 is 2^31 - 128: a zero point more still fits.
+    """
+    if np.float32(value) / np.float32(tensor.scale) >= 1 << 31:
+        place = "output" if tensor is node.output else "input"
+        raise node.unsupported(
+            f"clamps at {value:g}, which is 2^31 steps or more of the {place} scale {tensor.scale:g}",
+            "Quantise with representative data.",
         )
 
 

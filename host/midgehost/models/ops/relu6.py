@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from midgehost.models.graph import Node
+from midgehost.models.ops.base import require_representable
 from midgehost.models.ops.table import QUANTISED, TableOp
 from midgehost.models.quant import INT8_MAX, Ints, quantize_value
 
 
 class Relu6(TableOp):
     kind = "RELU6"
+
+    def check(self, node: Node) -> None:
+        super().check(node)
+        require_representable(node, 6.0, node.input(0))
 
     def function(self, node: Node) -> Ints:
         source = node.input(0)

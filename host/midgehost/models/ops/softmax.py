@@ -43,7 +43,7 @@ class Softmax(Op):
             )
         if not source.shape or source.shape != target.shape or source.shape[-1] >= 1 << _SUM_BITS:
             raise node.unsupported(f"has the shape {list(source.shape)}", "Give it at most 4095 classes.")
-        if _real_multiplier(node) <= 1:
+        if not _real_multiplier(node) > 1:  # a beta that is not a number, too
             raise node.unsupported("has an input scale or beta of almost nothing", "Quantise with representative data.")
 
     def exps(self, node: Node) -> Ints:

@@ -6,13 +6,17 @@ import numpy as np
 
 from midgehost.models.fixedpoint import tanh
 from midgehost.models.graph import Node
-from midgehost.models.ops.logistic import INTEGER_BITS, saturating_input
+from midgehost.models.ops.logistic import INTEGER_BITS, check_input_scale, saturating_input
 from midgehost.models.ops.table import TableOp
 from midgehost.models.quant import INT8_MAX, INT8_MIN, Ints, rounding_divide_by_pot
 
 
 class Tanh(TableOp):
     kind = "TANH"
+
+    def check(self, node: Node) -> None:
+        super().check(node)
+        check_input_scale(node)
 
     def function(self, node: Node) -> Ints:
         x, low, high = saturating_input(node.input(0))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.models.graph import Node, Tensor
-from midgehost.models.ops.base import require_int8
+from midgehost.models.ops.base import require_int8, require_representable
 from midgehost.models.ops.requantise import Requantise
 from midgehost.models.quant import Ints, activation_range, quantize_multiplier
 
@@ -47,8 +47,7 @@ def check_activation(node: Node) -> None:
     fused = node.option("FusedActivationFunction", "NONE")
     if fused not in _ACTIVATIONS:
         raise node.unsupported(f"has the fused activation {fused}", f"Use one of {', '.join(_ACTIVATIONS)}.")
-    if _ACTIVATIONS[fused] / node.output.scale >= 1 << 31:  # TFLM refuses it too: `Quantize` in kernel_util.cc
-        raise node.unsupported(f"has the output scale {node.output.scale:g}", "Quantise with representative data.")
+    require_representable(node, _ACTIVATIONS[fused], node.output)
 
 
 def check_scales(node: Node, *effective: float) -> None:
