@@ -9,8 +9,6 @@ from midgehost.nodes.rules import Program, compile_rule
 from midgehost.nodes.schema import Action, Node, Step
 from midgehost.nodes.signals import Signals
 
-_LAST_PIN = 54  # ESP32-P4; no supported board numbers its pins higher
-
 
 def compile_action(where: str, action: Action, signals: Signals) -> dict[str, Any]:
     """An action's part of node.json. Raises NodeFileError."""
@@ -44,11 +42,7 @@ def _step(where: str, step: Step, node: Node) -> dict[str, Any]:
         if step.for_ms is not None:
             raise NodeFileError(f"{where}.for_ms", "it belongs to gpio", "Remove the key.")
         return {kinds[0]: getattr(step, kinds[0])}
-    if not 0 <= step.gpio <= _LAST_PIN:
-        raise NodeFileError(f"{where}.gpio", f"{step.gpio} is no pin number", "Use the GPIO's number.")
-    if step.for_ms is not None and step.for_ms <= 0:
-        raise NodeFileError(f"{where}.for_ms", "it must be positive", "Write milliseconds, or leave it out.")
     for sensor_id, sensor in node.sensor.items():
-        if step.gpio in (sensor.bus.sda, sensor.bus.scl, sensor.bus.adc):
+        if step.gpio in sensor.bus.pins:
             raise NodeFileError(f"{where}.gpio", f"pin {step.gpio} is wired to sensor.{sensor_id}", "Use another pin.")
     return {"gpio": step.gpio, "value": step.value} | ({"for_ms": step.for_ms} if step.for_ms else {})

@@ -14,14 +14,13 @@ from midgehost.boards import Board
 from midgehost.boards import board as find_board
 from midgehost.errors import NodeFileError, NotFound
 from midgehost.nodes.actions import compile_action
-from midgehost.nodes.reading import line_of, nearest, read_node
+from midgehost.nodes.reading import decode_text, dotted, line_of, nearest, read_node
 from midgehost.nodes.schema import Node
 from midgehost.nodes.sensing import check_ram, check_sampling, compile_sensor
 from midgehost.nodes.signals import Signals
 from midgehost.nodes.stages import StagePlan, compile_stage
 
 NODE_FILE = "node.toml"
-_WATCHDOG_LIMIT_MS = 8300  # the RP2040's counter; other boards allow more
 _RESERVED_IDS = ("sys", "alert")  # names of the node's own records
 
 
@@ -43,7 +42,9 @@ class CompiledNode:
             stage | {"model": model_paths[stage["model"]]} if "model" in stage else stage
             for stage in self.config["stages"]
         ]
-        return json.dumps(self.config | {"stages": stages}, sort_keys=True, separators=(",", ":")).encode("ascii")
+        return json.dumps(
+            self.config | {"stages": stages}, sort_keys=True, separators=(",", ":"), allow_nan=False
+        ).encode()
 
     @property
     def json(self) -> bytes:
@@ -54,13 +55,22 @@ class CompiledNode:
 def compile_node(node_dir: str | Path) -> CompiledNode:
     """Reads, checks and compiles `node_dir`/node.toml. Raises NodeFileError (with file and line), ModelError."""
     path = Path(node_dir) / NODE_FILE
-    if not path.is_file():
-        raise NodeFileError(str(path), "there is no node file", "Write one with: midge init DIR --board NAME")
-    text = path.read_text(encoding="utf-8")
+    data = _read(path)
+    text = data.decode("utf-8-sig", "replace")
     try:
-        return _compile(read_node(text), path.parent)
+        return _compile(read_node(decode_text(data)), path.parent)
     except NodeFileError as error:
         raise error.located(str(path), line_of(text, error.where)) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        do = "Write one with: midge init DIR --board NAME"
+        raise NodeFileError(str(path), "there is no node file", do) from None
+    except OSError as error:
+        raise NodeFileError(str(path), f"it cannot be read: {error.strerror}", "Check the path.") from None
 
 
 def _compile(node: Node, folder: Path) -> CompiledNode:
@@ -68,7 +78,7 @@ def _compile(node: Node, folder: Path) -> CompiledNode:
     _check_names(node)
     check_sampling(node.sampling)
     sensors = [compile_sensor(sensor_id, sensor, node) for sensor_id, sensor in node.sensor.items()]
-    check_ram(sensors, board)
+    check_ram(sensors, node, board)
     signals = Signals(node)
     _check_reported(node, signals)
     plans = [
@@ -83,11 +93,11 @@ def _compile(node: Node, folder: Path) -> CompiledNode:
         "stages": [plan.config for plan in plans],
         "values": len(signals.values),
         "actions": actions,
-        "link": {"queue": _at_least("link.serial.queue", node.link.serial.queue, 8)},
-        "monitor_ms": round(1000 * _at_least("monitor.interval_s", node.monitor.interval_s, 1)),
+        "link": {"queue": node.link.serial.queue},
+        "monitor_ms": round(1000 * node.monitor.interval_s),
     }
     if node.watchdog_ms is not None:
-        config["watchdog_ms"] = _watchdog(node.watchdog_ms)
+        config["watchdog_ms"] = node.watchdog_ms
     return _compiled(node, board, config, plans)
 
 
@@ -115,7 +125,7 @@ def _check_names(node: Node) -> None:
         raise NodeFileError("name", what, "Use at most 32 letters, digits, '-', '_' and '.'.")
     if not node.sensor:
         raise NodeFileError("sensor", "the node has no sensor", "Write a table [sensor.<name>].")
-    places = [(f"sensor.{sensor_id}", sensor_id) for sensor_id in node.sensor]
+    places = [(dotted("sensor", sensor_id), sensor_id) for sensor_id in node.sensor]
     places += [(f"stage[{i}].id", stage.id) for i, stage in enumerate(node.stage)]
     taken: set[str] = set(_RESERVED_IDS)
     for where, name in places:
@@ -143,16 +153,3 @@ def _sampling(node: Node) -> dict[str, Any]:
         intervals = {"normal_ms": round(1000 * sampling.normal_s), "alert_ms": round(1000 * sampling.alert_s)}
         return {"mode": sampling.mode, **intervals}
     return {"mode": sampling.mode}
-
-
-def _at_least(where: str, value: float, least: float) -> float:
-    if value < least:
-        raise NodeFileError(where, f"{value:g} is too small", f"Write at least {least:g}.")
-    return value
-
-
-def _watchdog(milliseconds: int) -> int:
-    if not 1000 <= milliseconds <= _WATCHDOG_LIMIT_MS:
-        what = f"{milliseconds} ms does not lie in 1000..{_WATCHDOG_LIMIT_MS}"
-        raise NodeFileError("watchdog_ms", what, "Choose a time that every board's watchdog can count.")
-    return milliseconds

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from midgehost.errors import NodeFileError
+from midgehost.nodes.limits import check_number
 from midgehost.nodes.reading import nearest
 
 Kind = Literal["bool", "number", "label"]
@@ -54,9 +55,14 @@ def compile_rule(where: str, when: str, values: Mapping[str, Value]) -> Program:
     """The postfix program of a rule over `values` ("z.alarm" -> Value). Raises NodeFileError naming `where`."""
     try:
         tree = ast.parse(_without_keywords(when.strip()), mode="eval")
-    except (SyntaxError, tokenize.TokenError):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+                check_number(where, node.value)
+        typed = _Compiler(where, values).compile(tree.body)
+    except (RecursionError, MemoryError):  # MemoryError: the parser's own stack
+        raise NodeFileError(where, "the rule nests too deep", "Write a shorter one.") from None
+    except (SyntaxError, ValueError, tokenize.TokenError):
         raise NodeFileError(where, f"{when!r} is not a rule", _GRAMMAR) from None
-    typed = _Compiler(where, values).compile(tree.body)
     if typed.kind != "bool":
         raise NodeFileError(where, f"{when!r} is a {typed.kind}, neither true nor false", "Compare it with something.")
     return typed.program

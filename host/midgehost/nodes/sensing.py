@@ -7,11 +7,9 @@ from typing import Any
 
 from midgehost.boards import Board
 from midgehost.errors import NodeFileError
-from midgehost.nodes.reading import nearest
+from midgehost.nodes.drivers import check_driver
 from midgehost.nodes.schema import Bus, Node, Sampling, Sensor
-from midgehost.resources import firmware_dir
 
-MAX_RATE_HZ = 1000  # what a timer callback in bytecode keeps up with on a Pico
 _SMALLEST_RING = 64  # samples
 _STREAM_CHUNK = 32  # samples that a stream handles together at most ...
 _STREAM_MS = 50  # ... and how long they wait for each other
@@ -20,9 +18,6 @@ RESERVED_BYTES = 64_000  # heap for a node's modules and records: `virtual` take
 
 def check_sampling(sampling: Sampling) -> None:
     """Refuses keys that contradict the mode. Raises NodeFileError."""
-    for key in ("window", "hop", "every_s", "threshold", "normal_s", "alert_s"):
-        if getattr(sampling, key) < 0:
-            raise NodeFileError(f"sampling.{key}", "it is negative", "Write a positive number.")
     if sampling.hop > sampling.window:
         raise NodeFileError("sampling.hop", "it is longer than the window", "Write at most the window.")
     only = {"every_s": "batch", "threshold": "event", "normal_s": "adaptive", "alert_s": "adaptive"}
@@ -44,8 +39,8 @@ def check_sampling(sampling: Sampling) -> None:
 def compile_sensor(sensor_id: str, sensor: Sensor, node: Node) -> dict[str, Any]:
     """A sensor's part of node.json. Raises NodeFileError."""
     where = f"sensor.{sensor_id}"
-    _check_driver(where, sensor)
     _check_channels(where, sensor)
+    check_driver(where, sensor)
     rate_hz = _rate(where, sensor, node.sampling)
     size = _batch_size(node.sampling, rate_hz)
     link = node.link.serial
@@ -77,31 +72,27 @@ def compile_sensor(sensor_id: str, sensor: Sensor, node: Node) -> dict[str, Any]
     }
 
 
-def check_ram(sensors: list[dict[str, Any]], board: Board) -> None:
-    """Refuses rings and windows that do not leave the board the heap it works with. Raises NodeFileError."""
+def check_ram(sensors: list[dict[str, Any]], node: Node, board: Board) -> None:
+    """Refuses buffers that do not leave the board the heap it works with. Raises NodeFileError."""
+    available = board.heap_bytes - RESERVED_BYTES
     needed = 0
+    for i, stage in enumerate(node.stage):
+        size = stage.params.get("size", 0)  # of a detector's window, in floats
+        if not isinstance(size, int):
+            continue  # the detector refuses it
+        needed += 4 * max(0, size)
+        if needed > available:
+            what = f"the detectors' windows need {needed:,} bytes, {board.name} has {available:,}"
+            raise NodeFileError(f"stage[{i}].params.size", what, "Choose a smaller one.")
     for sensor in sensors:
         samples = sensor["capacity"] + sensor["size"]
         needed += 2 * samples * len(sensor["channels"])
-    available = board.heap_bytes - RESERVED_BYTES
     if needed > available:
         raise NodeFileError(
-            "sampling.window",
+            "sampling.every_s" if node.sampling.every_s else "sampling.window",
             f"its buffers need {needed:,} bytes, {board.name} has {available:,}",
             "Choose a shorter window or fewer channels.",
         )
-
-
-def _check_driver(where: str, sensor: Sensor) -> None:
-    drivers = sorted(p.stem for p in (firmware_dir() / "midge" / "drivers").glob("*.py") if p.stem != "__init__")
-    if sensor.driver not in drivers:
-        what = f"there is no driver {sensor.driver!r}"
-        raise NodeFileError(f"{where}.driver", what, nearest(sensor.driver, drivers, "drivers"))
-    bus = sensor.bus
-    if (bus.adc is None) == (bus.i2c is None):
-        raise NodeFileError(f"{where}.bus", "it must name i2c or adc", "Write { i2c, sda, scl } or { adc }.")
-    if bus.i2c is not None and (bus.sda is None or bus.scl is None):
-        raise NodeFileError(f"{where}.bus", "an I2C bus needs two pins", "Write { i2c = 0, sda = .., scl = .. }.")
 
 
 def _check_channels(where: str, sensor: Sensor) -> None:
@@ -122,9 +113,6 @@ def _rate(where: str, sensor: Sensor, sampling: Sampling) -> float:
         return 1 / sampling.normal_s
     if not sensor.rate_hz:
         raise NodeFileError(f"{where}.rate_hz", "the key is missing", "Write: rate_hz = 50")
-    if not 0 < sensor.rate_hz <= MAX_RATE_HZ:
-        what = f"{sensor.rate_hz:g} Hz does not lie in 0 < rate_hz <= {MAX_RATE_HZ}"
-        raise NodeFileError(f"{where}.rate_hz", what, "Choose a rate the board keeps up with.")
     return sensor.rate_hz
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -48,18 +49,25 @@ def find_model(where: str, name: str, folder: Path) -> ModelSource:
 
     Raises NodeFileError, and ModelError if the file is no usable model.
     """
+    if not name.strip("./"):
+        raise NodeFileError(where, f"{name!r} names no model", "Write the name of a .tflite or .midge file.")
+    empty = None
     for place in (name, *(f"{name}{suffix}" for suffix in _SUFFIXES)):
         for below in (place, f"models/{place}"):
             path = _model_file(where, folder / below)
             if path is not None:
                 return _read(where, path)
+            if _is(Path.is_dir, folder / below):
+                empty = below
+    if empty:
+        raise NodeFileError(where, f"{empty} is a folder without a model", "Put a .tflite or .midge file into it.")
     places = [*folder.glob("*"), *folder.glob("models/*")]
-    known = sorted({place.stem for place in places if place.suffix in _SUFFIXES or _models_in(place)})
+    known = sorted({place.stem for place in places if _is_model(place) or _models_in(place)})
     raise NodeFileError(where, f"there is no model {name!r} in {folder}", nearest(name, known, "models"))
 
 
 def _model_file(where: str, place: Path) -> Path | None:
-    if place.is_file():
+    if _is(Path.is_file, place):
         return place
     files = _models_in(place)
     if len(files) > 1:
@@ -69,13 +77,28 @@ def _model_file(where: str, place: Path) -> Path | None:
 
 
 def _models_in(place: Path) -> list[Path]:
-    return sorted(file for file in place.glob("*") if file.suffix in _SUFFIXES)
+    return sorted(filter(_is_model, place.glob("*"))) if _is(Path.is_dir, place) else []
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix in _SUFFIXES and path.is_file()
+
+
+def _is(kind: Callable[[Path], bool], place: Path) -> bool:
+    """`kind(place)`; no name that a file system refuses names anything."""
+    try:
+        return kind(place)
+    except OSError:
+        return False
 
 
 def _read(where: str, path: Path) -> ModelSource:
     inputs, output_shape, labels = _read_bundle(path) if path.suffix == ".midge" else _read_tflite(path)
     if len(inputs) != 1:
         raise NodeFileError(where, f"{path.name} has {len(inputs)} inputs", "Use a model with one input.")
+    if len(set(labels)) < len(labels) or not all(0 < len(label) <= 64 and label.isprintable() for label in labels):
+        what = f"the labels of {path.name} are not distinct texts of 1 to 64 printable characters"
+        raise NodeFileError(where, what, "Correct `labels` in its model.toml.")
     source = ModelSource(path.stem, path, inputs[0], output_shape, labels)
     if labels and len(labels) != source.output_size:
         what = f"{path.name} has {source.output_size} outputs, its card names {len(labels)} labels"

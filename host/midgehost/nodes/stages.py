@@ -14,9 +14,9 @@ from typing import Any
 
 from midgehost import twin
 from midgehost.errors import NodeFileError
-from midgehost.nodes.reading import nearest
+from midgehost.nodes.reading import convert_value, dotted, nearest
 from midgehost.nodes.rules import Kind
-from midgehost.nodes.schema import Stage
+from midgehost.nodes.schema import Number, Stage
 from midgehost.nodes.signals import Channels, FeatureVector, Signals
 from midgehost.nodes.sources import ModelSource, find_model
 
@@ -73,6 +73,9 @@ def _features(where: str, stage: Stage, signals: Signals, window: int) -> StageP
         raise NodeFileError(f"{where}.params.names", "the key is missing", 'Write: params = { names = ["rms"] }')
     params = _built(where, stage, twin.module("features").Features, fixed)
     fields = _feature_fields(channels, tuple(params["names"]))
+    if not fields or len(set(fields)) < len(fields):
+        what = "it names a feature twice" if fields else "it is empty"
+        raise NodeFileError(f"{where}.params.names", what, "Name each feature once.")
     config: dict[str, Any] = {
         "id": stage.id,
         "use": stage.use,
@@ -107,7 +110,7 @@ def _inference(where: str, stage: Stage, signals: Signals, window: int, folder: 
     if stage.model is None:
         raise NodeFileError(f"{where}.model", "the key is missing", 'Write: model = "..."')
     for key in stage.params:
-        raise NodeFileError(f"{where}.params.{key}", "an inference stage has no parameters", "Remove the key.")
+        raise NodeFileError(dotted(f"{where}.params", key), "an inference stage has no parameters", "Remove the key.")
     model = find_model(f"{where}.model", stage.model, folder)
     config: dict[str, Any] = {"id": stage.id, "use": stage.use, "model": model.name, "says": model.says}
     if len(stage.inputs) == 1 and stage.inputs[0] in signals.vectors:
@@ -137,6 +140,9 @@ def _need_window(where: str, window: int) -> None:
         raise NodeFileError(where, "this stage works on windows, the node has none", "Write [sampling] window = 128")
 
 
+_KINDS: dict[type, Any] = {int: int, float: Number, str: str}  # of a parameter, by its default; without: texts
+
+
 def _built(where: str, stage: Stage, cls: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a device class, defaults filled in, after building one with them. Raises NodeFileError."""
     signature = inspect.signature(cls)
@@ -145,12 +151,16 @@ def _built(where: str, stage: Stage, cls: Callable[..., Any], fixed: dict[str, A
     for key, value in stage.params.items():
         if key not in free:
             raise NodeFileError(
-                f"{where}.params.{key}", f"{stage.use} has no parameter {key!r}", nearest(key, free, "parameters")
+                dotted(f"{where}.params", key),
+                f"{stage.use} has no parameter {dotted('', key)!r}",
+                nearest(key, free, "parameters"),
             )
+        kind = _KINDS.get(type(free[key]), tuple[str, ...])
+        value = convert_value(dotted(f"{where}.params", key), value, kind)
         given[key] = list(value) if isinstance(value, tuple) else value
     filled = {name: default for name, default in free.items() if default is not inspect.Parameter.empty} | given
     try:
         cls(**filled, **fixed)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise NodeFileError(f"{where}.params", f"{stage.use} refuses them: {error}", "Correct the value.") from None
     return filled
