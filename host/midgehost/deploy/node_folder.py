@@ -17,7 +17,7 @@ from midgehost.nodes import compile_node
 
 def build_payload(node_dir: Path, info: BoardInfo, source: bool = False) -> Payload:
     """The payload of `node_dir` for the board that answered. Raises NodeFileError, ModelError, CompileError."""
-    node = compile_node(node_dir)
+    node = compile_node(node_dir, info.platform)
     bundles = {name: bundle_of(path, node.board) for name, path in node.models.items()}
     models = {name: bundle.encode() for name, bundle in bundles.items()}
     modules = [*node.modules, *kernel_modules(bundles.values(), info)]

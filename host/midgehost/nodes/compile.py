@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from midgehost.boards import Board
+from midgehost.boards import Board, all_boards
 from midgehost.boards import board as find_board
 from midgehost.errors import NodeFileError, NotFound
 from midgehost.nodes.actions import compile_action
@@ -52,13 +52,16 @@ class CompiledNode:
         return self.render({name: name for name in self.models})
 
 
-def compile_node(node_dir: str | Path) -> CompiledNode:
-    """Reads, checks and compiles `node_dir`/node.toml. Raises NodeFileError (with file and line), ModelError."""
+def compile_node(node_dir: str | Path, platform: str = "") -> CompiledNode:
+    """Reads, checks and compiles `node_dir`/node.toml, for a board that answers as `platform` where one is known.
+
+    Raises NodeFileError (with file and line), ModelError.
+    """
     path = Path(node_dir) / NODE_FILE
     data = _read(path)
     text = data.decode("utf-8-sig", "replace")
     try:
-        return _compile(read_node(decode_text(data)), path.parent)
+        return _compile(read_node(decode_text(data)), path.parent, platform)
     except NodeFileError as error:
         raise error.located(str(path), line_of(text, error.where)) from None
 
@@ -73,8 +76,9 @@ def _read(path: Path) -> bytes:
         raise NodeFileError(str(path), f"it cannot be read: {error.strerror}", "Check the path.") from None
 
 
-def _compile(node: Node, folder: Path) -> CompiledNode:
+def _compile(node: Node, folder: Path, platform: str) -> CompiledNode:
     board = _board(node.board)
+    _check_family(board, platform)
     _check_names(node)
     check_sampling(node.sampling)
     sensors = [compile_sensor(sensor_id, sensor, node) for sensor_id, sensor in node.sensor.items()]
@@ -117,6 +121,22 @@ def _board(name: str) -> Board:
         return find_board(name)
     except NotFound as error:
         raise NodeFileError("board", error.what.rstrip("."), error.do) from None
+
+
+def _check_family(board: Board, platform: str) -> None:
+    """Refuses a node for another family of boards than the one that answers (`sys.platform`)."""
+    family = _family(board)
+    if not platform or not family or family == platform:
+        return
+    fitting = [name for name, other in all_boards().items() if _family(other) == platform]
+    do = f"Choose {' or '.join(fitting)} here, or the other port." if fitting else "Choose the other port."
+    what = f"{board.name!r} is a board of {family}, the one that answers is of {platform}"
+    raise NodeFileError("board", what, do)
+
+
+def _family(board: Board) -> str | None:
+    """What `sys.platform` says on such a board; None for the virtual one, which stands for any."""
+    return next((family for family in ("rp2", "esp32") if board.chip.startswith(family)), None)
 
 
 def _check_names(node: Node) -> None:

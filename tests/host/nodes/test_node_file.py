@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from midgehost.deploy.node_folder import build_payload
+from midgehost.deploy.probe import BoardInfo
 from midgehost.errors import BadFile, NodeFileError
 from midgehost.nodes import compile_node
 from midgehost.nodes.reading import line_of
@@ -319,6 +321,31 @@ def test_analogue_inputs(tmp_path: Path, old: str, new: str, where: str, what: s
     with pytest.raises(NodeFileError) as raised:
         compile_node(tmp_path)
     assert raised.value.where == where and what in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("board", "platform", "refused"),
+    [
+        ("pico-w", "rp2", False),
+        ("pico-w", "esp32", True),
+        ("pico-w", "linux", True),
+        ("esp32", "rp2", True),
+        ("esp32", "esp32", False),
+        ("virtual", "rp2", False),
+        ("virtual", "esp32", False),
+    ],
+)
+def test_a_node_goes_to_its_family_of_boards(folder: Path, board: str, platform: str, refused: bool) -> None:
+    (folder / "node.toml").write_text(NODE.replace("pico-w", board))
+    info = BoardInfo("micropython", (1, 28, 0), (6, 3), None, "", platform, "", 1, 1, 1970, 4096, 1, 1)
+    if not refused:
+        assert build_payload(folder, info, source=True).node_json
+        return
+    with pytest.raises(NodeFileError) as raised:
+        build_payload(folder, info, source=True)
+    assert (raised.value.where, raised.value.line) == ("board", 3)
+    assert f"the one that answers is of {platform}" in raised.value.what
+    assert {"esp32": "esp32", "rp2": "pico", "linux": "other port"}[platform] in raised.value.do
 
 
 def test_a_folder_that_is_called_like_a_model(folder: Path) -> None:
