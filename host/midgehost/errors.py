@@ -130,6 +130,16 @@ class BadLabels(ModelError):
         )
 
 
+class BadCard(ModelError):
+    """model.toml does not read."""
+
+    code = "model.bad_card"
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path, self.why = path, why
+        super().__init__(f"{path} does not read: {why}.", 'Write TOML: version = "1", labels = ["a", "b"].')
+
+
 class NoKernels(ModelError):
     """The asked-for kernel level is not available for this bundle or board."""
 

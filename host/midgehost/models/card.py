@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from midgehost.errors import BadFile
+from midgehost.errors import BadCard
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,10 +17,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_card(path: Path) -> Card:
-    """The card at `path`, or an empty one if there is none. Raises BadFile if it does not read."""
+    """The card at `path`, or an empty one if there is none. Raises BadCard if it does not read."""
     if not path.is_file():
         return Card()
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Card)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BadFile(str(path), str(error)) from error
+    except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
+        raise BadCard(str(path), str(error)) from error
