@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(ROOT.parent / "shared" / "data")
 MODELS = ("hello_world_int8", "tinymaix_mnist_valid_q", "mnist_cnn_int8", "ad01_int8", "kws_ref_model",
           "pretrainedResnet_quant", "vww_96_int8")  # fmt: skip
-PORTABLE = MODELS[:5]
 TFLM_ARENA = dict(zip(MODELS, (1504, 3776, 4544, 3984, 24272, 55984, 103680), strict=True))  # data/models/OPS.md
 _TIME = """
 import time
@@ -69,9 +68,6 @@ def inference(models: Path) -> Iterator[tuple[object, ...]]:
     for name in MODELS:
         times = []
         for level in ("viper", "portable"):
-            if level == "portable" and name not in PORTABLE:
-                times.append("-")
-                continue
             with connect("virtual", heap="640k") as board:
                 ModelOnBoard(board.transport, board.info, models / f"{name}.tflite", level)
                 board.exec("_model.invoke()", timeout=120)
