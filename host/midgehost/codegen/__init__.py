@@ -1,1 +1,1 @@
-
+"""From lowered operators to machine code: assemblers, kernels by arch, weight packers, the .mpy container writer."""

@@ -1,0 +1,1 @@
+"""Assemblers, one file an instruction set. Method names are the manuals' mnemonics in lower case."""

@@ -1,0 +1,1 @@
+"""Emulated cores, on which generated kernels are run, counted and compared."""
