@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
 
@@ -61,32 +61,45 @@ def lower(graph: Graph) -> list[Lowering]:
 
 def make_plan(graph: Graph, max_call_macs: int) -> Plan:
     """Plans a checked graph; no kernel call does more than `max_call_macs`, unless one row of it does."""
-    lowerings = lower(graph)
+
+    def slice_rows(call: Call) -> int:
+        work = call.macs + _MACS_AN_OUTPUT * graph.tensors[call.out.tensor].elements
+        return max_call_macs * call.rows // work
+
+    return assemble(graph, lower(graph), slice_rows)
+
+
+def assemble(
+    graph: Graph, lowerings: Sequence[Lowering], slice_rows: Callable[[Call], int], tile_a_call: bool = False
+) -> Plan:
+    """The plan of these lowerings, one an operator. `slice_rows` says how many rows a kernel call may compute.
+
+    An operator's constants make one tile, unless every call is to have a tile of its own (the same for equal ones).
+    """
     layout = plan_memory(graph, lowerings)
     pool = _Pool()
     tiles: list[bytes] = []
     calls: list[PlannedCall] = []
     for index, lowering in enumerate(lowerings):
-        weights, offsets = _tile(lowering.calls)
-        for call, offset in zip(lowering.calls, offsets, strict=True):
+        packed = _tiles_of_calls(lowering.calls) if tile_a_call else _tile(lowering.calls)
+        for call, (tile, offset) in zip(lowering.calls, packed.places, strict=True):
             calls.append(
                 PlannedCall(
                     kernel=int(call.kernel),
                     in0=_offset(call.in0, layout),
                     in1=_offset(call.in1, layout),
                     out=_offset(call.out, layout),
-                    tile=len(tiles) if call.weights else NOTHING,
+                    tile=len(tiles) + tile if call.weights else NOTHING,
                     weights=offset if call.weights else NOTHING,
                     params=pool.add(call.params),
                     scratch=layout.scratch[index] if call.scratch_bytes else NOTHING,
                     row0=0,
                     row1=call.rows,
                     operator=index,
-                    slice_rows=_slice_rows(graph, call, max_call_macs),
+                    slice_rows=min(call.rows, max(1, slice_rows(call))),
                 )
             )
-        if weights:
-            tiles.append(weights)
+        tiles += packed.tiles
     return Plan(tuple(calls), tuple(pool.words), tuple(tiles), layout)
 
 
@@ -115,8 +128,16 @@ class _Pool:
         return self._known[block]
 
 
-def _tile(calls: Sequence[Call]) -> tuple[bytes, list[int]]:
-    """An operator's constants in one tile, each 16-aligned, equal ones once; and where each call finds its own."""
+@dataclass(frozen=True)
+class _Packed:
+    """An operator's tiles, and (tile, offset) of each call's constants."""
+
+    tiles: Sequence[bytes]
+    places: Sequence[tuple[int, int]]
+
+
+def _tile(calls: Sequence[Call]) -> _Packed:
+    """An operator's constants in one tile, each 16-aligned, equal ones once."""
     tile = b""
     known: dict[bytes, int] = {}
     for call in calls:
@@ -124,14 +145,14 @@ def _tile(calls: Sequence[Call]) -> tuple[bytes, list[int]]:
             tile = tile.ljust(aligned(len(tile)), b"\0")
             known[call.weights] = len(tile)
             tile += call.weights
-    return tile, [known[call.weights] for call in calls]
+    return _Packed([tile] if tile else [], [(0, known[call.weights]) for call in calls])
+
+
+def _tiles_of_calls(calls: Sequence[Call]) -> _Packed:
+    """A tile for each call's constants, equal ones once."""
+    tiles = list(dict.fromkeys(call.weights for call in calls if call.weights))
+    return _Packed(tiles, [(tiles.index(call.weights) if call.weights else 0, 0) for call in calls])
 
 
 def _offset(place: Place | None, layout: Layout) -> int:
     return NOTHING if place is None else layout.tensors[place.tensor] + place.offset
-
-
-def _slice_rows(graph: Graph, call: Call, max_call_macs: int) -> int:
-    """The rows that one call may compute, at least one."""
-    work = call.macs + _MACS_AN_OUTPUT * graph.tensors[call.out.tensor].elements
-    return min(call.rows, max(1, max_call_macs * call.rows // work))

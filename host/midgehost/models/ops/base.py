@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.models.graph import Node, Tensor
-from midgehost.models.kernels import Kernel
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,10 @@ class Call:
     """One kernel call before memory is planned. A plan may cut it into slices of `rows`, see DESIGN.md.
 
     A kernel that takes a constant operand reads it from `weights`; that operand's place is then None (-1 in the plan).
+    `kernel` is a Kernel, or in a plan of machine code the index of a routine.
     """
 
-    kernel: Kernel
+    kernel: int
     in0: Place | None
     out: Place
     in1: Place | None = None
