@@ -1,4 +1,4 @@
-"""What a bundle holds: sections META, TENS, PLAN, PARM, WGHT and TEST as typed values. The file around: container.py.
+"""What a bundle holds: its sections as typed values. The file around: container.py.
 
 META  canonical JSON (keys sorted, no spaces): what the model is, for which board, what memory it takes
 TENS  u8 inputs, u8 outputs, u16 0, then each: u32 arena offset, u32 bytes, i32 scale mantissa, i32 zero point,
@@ -7,6 +7,10 @@ TENS  u8 inputs, u8 outputs, u16 0, then each: u32 arena offset, u32 bytes, i32 
 PLAN  12 x i32 a call, see plan.py          PARM  i32 words
 WGHT  u32 tiles, then each: u32 offset from the section's start, u32 length; then the tiles, 16-aligned
 TEST  u32 vectors, then each: every input's bytes, every output's bytes
+
+These are for every board. A bundle for one arch holds its machine code too, with a plan of its own: TENM, PLNM, PRMM
+and WGTM as TENS, PLAN, PARM and WGHT (the first word of a call counts the routines of KERN), and KERN, an .mpy. It may
+then lack PLAN, PARM and WGHT: no room for what nobody runs.
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ from midgehost.models.plan import PlannedCall, decode_calls, encode_calls
 from midgehost.models.planner import aligned
 
 ABI: Final = 1  # of the kernel call's block
-KINDS: Final = ("META", "TENS", "PLAN", "PARM", "WGHT", "TEST")
+KINDS: Final = ("META", "TENS", "PLAN", "PARM", "WGHT", "TEST", "TENM", "PLNM", "PRMM", "WGTM", "KERN")
 TYPE_LETTERS: Final[Mapping[str, str]] = {"int8": "b", "uint8": "B", "int16": "h", "int32": "i", "float32": "f"}
 
+_GENERAL: Final = ("PLAN", "PARM", "WGHT")
+_MACHINE: Final = ("TENM", "PLNM", "PRMM", "WGTM", "KERN")
 _TYPE_NAMES: Final = {letter: name for name, letter in TYPE_LETTERS.items()}
 _TENSOR: Final = struct.Struct("<IIiibBBBI")
 
@@ -56,8 +62,20 @@ class Vector:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """A model as machine code for one arch: a plan whose calls count the routines of `kernels`, an .mpy."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    calls: tuple[PlannedCall, ...]
+    params: tuple[int, ...]
+    tiles: tuple[bytes, ...]
+    kernels: bytes
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A model made ready for boards. `meta` must hold JSON values only."""
+    """A model made ready for boards. `meta` must hold JSON values only. No calls: it runs as machine code only."""
 
     meta: Mapping[str, Any]
     inputs: tuple[TensorInfo, ...]
@@ -66,6 +84,7 @@ class Bundle:
     params: tuple[int, ...]
     tiles: tuple[bytes, ...]
     tests: tuple[Vector, ...]
+    machine: Machine | None = None
 
     @property
     def name(self) -> str:
@@ -73,9 +92,13 @@ class Bundle:
 
     @property
     def plan_hash(self) -> str:
-        """Eight hex digits that change with every call, parameter and weight: what alert records carry."""
-        computed = (section for section in self._sections() if section.kind in ("PLAN", "PARM", "WGHT"))
-        return hashlib.sha256(b"".join(hashlib.sha256(s.data).digest() for s in computed)).hexdigest()[:8]
+        """Eight hex digits of the plan for every board: they change with every call, parameter and weight."""
+        return self._hash("PLAN", "PARM", "WGHT")
+
+    @property
+    def machine_hash(self) -> str:
+        """The same of the machine code's plan, and of the code itself."""
+        return self._hash("PLNM", "PRMM", "WGTM", "KERN")
 
     def encode(self) -> bytes:
         """The file. The same bundle always gives the same bytes."""
@@ -84,34 +107,52 @@ class Bundle:
     @staticmethod
     def decode(data: bytes) -> Bundle:
         """The inverse of `encode`. Raises BadBundle for anything damaged, incomplete or newer."""
-        sections = container.unpack(data, KINDS)
-        missing = [kind for kind in KINDS if kind not in sections]
+        sections = {kind: section.data for kind, section in container.unpack(data, KINDS).items()}
+        wanted = ["META", "TENS", "TEST"]
+        wanted += _MACHINE if "KERN" in sections else ()
+        wanted += _GENERAL if "KERN" not in sections or "PLAN" in sections else ()
+        missing = [kind for kind in wanted if kind not in sections]
         if missing:
             raise BadBundle(f"it has no section {missing[0]}")
         try:
-            inputs, outputs = _decode_tensors(sections["TENS"].data)
+            inputs, outputs = _decode_tensors(sections["TENS"])
             return Bundle(
-                meta=json.loads(sections["META"].data),
+                meta=json.loads(sections["META"]),
                 inputs=inputs,
                 outputs=outputs,
-                calls=decode_calls(sections["PLAN"].data),
-                params=tuple(word for (word,) in struct.iter_unpack("<i", sections["PARM"].data)),
-                tiles=_decode_tiles(sections["WGHT"].data),
-                tests=_decode_tests(sections["TEST"].data, inputs, outputs),
+                calls=decode_calls(sections.get("PLAN", b"")),
+                params=_decode_params(sections.get("PARM", b"")),
+                tiles=_decode_tiles(sections["WGHT"]) if "WGHT" in sections else (),
+                tests=_decode_tests(sections["TEST"], inputs, outputs),
+                machine=_decode_machine(sections) if "KERN" in sections else None,
             )
         except (struct.error, ValueError, KeyError) as error:
             raise BadBundle(f"a section does not read ({error})") from error
 
+    def _hash(self, *kinds: str) -> str:
+        sections = [section for section in self._sections() if section.kind in kinds]
+        return hashlib.sha256(b"".join(hashlib.sha256(s.data).digest() for s in sections)).hexdigest()[:8]
+
     def _sections(self) -> list[Section]:
         meta = json.dumps(self.meta, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return [
-            Section("META", meta.encode()),
-            Section("TENS", _encode_tensors(self.inputs, self.outputs)),
-            Section("PLAN", encode_calls(self.calls)),
-            Section("PARM", struct.pack(f"<{len(self.params)}i", *self.params)),
-            Section("WGHT", _encode_tiles(self.tiles)),
-            Section("TEST", _encode_tests(self.tests)),
-        ]
+        sections = [Section("META", meta.encode()), Section("TENS", _encode_tensors(self.inputs, self.outputs))]
+        machine = self.machine
+        if self.calls or machine is None:
+            sections += [
+                Section("PLAN", encode_calls(self.calls)),
+                Section("PARM", _encode_params(self.params)),
+                Section("WGHT", _encode_tiles(self.tiles)),
+            ]
+        sections.append(Section("TEST", _encode_tests(self.tests)))
+        if machine is not None:
+            sections += [
+                Section("TENM", _encode_tensors(machine.inputs, machine.outputs)),
+                Section("PLNM", encode_calls(machine.calls)),
+                Section("PRMM", _encode_params(machine.params)),
+                Section("KERN", machine.kernels),
+                Section("WGTM", _encode_tiles(machine.tiles)),
+            ]
+        return sections
 
 
 def split_scale(scale: float) -> tuple[int, int]:
@@ -152,6 +193,20 @@ def _decode_tensors(section: bytes) -> tuple[tuple[TensorInfo, ...], tuple[Tenso
         words = tuple(labels.split("\n")) if labels else ()
         found.append(TensorInfo(name, shape, _TYPE_NAMES[chr(letter)], scale, zero, offset, nbytes, words))
     return tuple(found[:n_inputs]), tuple(found[n_inputs:])
+
+
+def _decode_machine(sections: Mapping[str, bytes]) -> Machine:
+    inputs, outputs = _decode_tensors(sections["TENM"])
+    calls, params = decode_calls(sections["PLNM"]), _decode_params(sections["PRMM"])
+    return Machine(inputs, outputs, calls, params, _decode_tiles(sections["WGTM"]), sections["KERN"])
+
+
+def _encode_params(params: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(params)}i", *params)
+
+
+def _decode_params(section: bytes) -> tuple[int, ...]:
+    return tuple(word for (word,) in struct.iter_unpack("<i", section))
 
 
 def _encode_tiles(tiles: Sequence[bytes]) -> bytes:

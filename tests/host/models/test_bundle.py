@@ -6,6 +6,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import astuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from midgehost.errors import BadBundle
 from midgehost.models import container
-from midgehost.models.bundle import Bundle, TensorInfo, Vector, split_scale
+from midgehost.models.bundle import Bundle, Machine, TensorInfo, Vector, split_scale
 from midgehost.models.container import NEEDED, Section
 from midgehost.models.plan import PlannedCall, decode_calls, encode_calls
 
@@ -45,16 +46,23 @@ def bundles(draw: st.DrawFn) -> Bundle:
         ]
         return Vector(*halves)
 
-    calls = st.builds(PlannedCall, *[int32] * 12)
-    return Bundle(
-        meta=draw(st.dictionaries(words, st.one_of(words, int32, st.lists(words, max_size=2)), max_size=4)),
-        inputs=inputs,
-        outputs=outputs,
-        calls=tuple(draw(st.lists(calls, max_size=4))),
-        params=tuple(draw(st.lists(int32, max_size=8))),
-        tiles=tuple(draw(st.lists(st.binary(max_size=50), max_size=4))),
-        tests=tuple(vector() for _ in range(draw(st.integers(0, 2)))),
-    )
+    def plan() -> dict[str, Any]:
+        calls = st.builds(PlannedCall, *[int32] * 12)
+        return {
+            "inputs": inputs,
+            "outputs": outputs,
+            "calls": tuple(draw(st.lists(calls, max_size=4))),
+            "params": tuple(draw(st.lists(int32, max_size=8))),
+            "tiles": tuple(draw(st.lists(st.binary(max_size=50), max_size=4))),
+        }
+
+    meta = draw(st.dictionaries(words, st.one_of(words, int32, st.lists(words, max_size=2)), max_size=4))
+    tests = tuple(vector() for _ in range(draw(st.integers(0, 2))))
+    machine = Machine(**plan(), kernels=draw(st.binary(max_size=50))) if draw(st.booleans()) else None
+    general = plan()
+    if machine and not general["calls"]:
+        general |= {"params": (), "tiles": ()}
+    return Bundle(meta, **general, tests=tests, machine=machine)
 
 
 @given(section_lists)
