@@ -1,4 +1,4 @@
-"""What every assembler shares: a buffer, labels, and fixups that are resolved, with their ranges checked, at the end."""
+"""What every assembler shares: a buffer, labels, and fixups that are resolved, ranges checked, at the end."""
 
 from __future__ import annotations
 
