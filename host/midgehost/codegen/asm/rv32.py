@@ -103,10 +103,10 @@ class Rv32(Assembler):
             short = 0x0001
         elif value == 0 and rd and a:
             short = _move(rd, a)
-        elif rd == a == SP and value % 16 == 0 and -512 <= value < 512:
-            short = 0x6101 | _bits(value, 9, 12, 4, 6, 6, 5, 8, 4, 7, 3, 5, 2)
         elif rd and -32 <= value < 32 and (a == ZERO or (rd == a and value)):
             short = (0x4001 if a == ZERO else 0x0001) | rd << 7 | _six(value)
+        elif rd == a == SP and value % 16 == 0 and -512 <= value < 512:
+            short = 0x6101 | _bits(value, 9, 12, 4, 6, 6, 5, 8, 4, 7, 3, 5, 2)
         elif _low(rd) and a == SP and value % 4 == 0 and 0 < value < 1024:
             short = _bits(value, 5, 12, 4, 11, 9, 10, 8, 9, 7, 8, 6, 7, 2, 6, 3, 5) | (rd - 8) << 2
         self._emit(_i(_IMMEDIATE, 0, rd, a, value), short)
