@@ -23,6 +23,7 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     flash_bytes: int
     fs_bytes: int  # the littlefs partition
     viper_cycles_per_mac: int = 70  # sizes the slices of a viper plan, see inference
+    flash_cycles_per_byte: float = 7.0  # of weights that are read from flash while the model runs
     default_i2c: dict[str, int] = msgspec.field(default_factory=lambda: {"i2c": 0, "sda": 4, "scl": 5})
     notes: tuple[str, ...] = ()
 

@@ -93,25 +93,40 @@ def convert(
     *,
     labels: Sequence[str] | None = None,
 ) -> Bundle:
-    """The bundle of a model, for a board or (None) for any.
+    """The bundle of a model, for a board or (None) for any: what `make_bundle` makes, if the board can hold it."""
+    bundle = make_bundle(model, board, labels=labels)
+    require_heap(board, bundle.meta["heap_bytes"])
+    return bundle
+
+
+def require_heap(board: Board | None, nbytes: int) -> None:
+    """Raises TooBig unless the board has that much heap."""
+    if board is not None and nbytes > board.heap_bytes:
+        raise TooBig(board.name, nbytes, board.heap_bytes)
+
+
+def make_bundle(
+    model: Path | bytes | Graph,
+    board: Board | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+) -> Bundle:
+    """The bundle of a model without machine code, its slices cut for a board or (None) for the slowest.
 
     `labels` name the classes of output 0; without them a card (`model.toml`) beside the model file may. Raises
-    ModelError for everything that midge does not compute or the board cannot hold.
+    ModelError for everything that midge does not compute.
     """
     graph = load(model)
     card = read_card(model.with_name("model.toml")) if isinstance(model, Path) else Card()
     checks.check(graph)
     plan = make_plan(graph, max_call_macs(board))
-    need = heap_need(plan).total
-    if board is not None and need > board.heap_bytes:
-        raise TooBig(board.name, need, board.heap_bytes)
     layout = plan.layout
     meta = {
         "abi": ABI,
         "arch": "any",  # no machine code inside
         "arena_bytes": layout.arena_bytes,
         "board": board.name if board else "any",
-        "heap_bytes": need,
+        "heap_bytes": heap_need(plan).total,
         "levels": ["viper", "portable"],
         "name": graph.name,
         "oldest_firmware": OLDEST_FIRMWARE,
@@ -120,8 +135,7 @@ def convert(
         "tool": f"midge {__version__}",
         "version": card.version,
     }
-    inputs = tuple(_info(graph.tensors[index], layout) for index in graph.inputs)
-    first, *rest = (_info(graph.tensors[index], layout) for index in graph.outputs)
+    inputs, (first, *rest) = tensors_of(graph, layout)
     outputs = (_labelled(first, tuple(card.labels if labels is None else labels)), *rest)
     tests = tuple(_self_test(graph, number) for number in range(_SELF_TESTS))
     return Bundle(meta, inputs, outputs, plan.calls, plan.params, plan.tiles, tests)
@@ -132,6 +146,12 @@ def load(model: Path | bytes | Graph) -> Graph:
     if isinstance(model, Graph):
         return model
     return reader.read(model) if isinstance(model, bytes) else reader.read_file(model)
+
+
+def tensors_of(graph: Graph, layout: Layout) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """The graph's inputs and outputs in this layout."""
+    inputs, outputs = ([_info(graph.tensors[i], layout) for i in side] for side in (graph.inputs, graph.outputs))
+    return tuple(inputs), tuple(outputs)
 
 
 def _info(tensor: Tensor, layout: Layout) -> TensorInfo:
