@@ -201,10 +201,10 @@ class MulHigh(Line):
 
 @dataclass(frozen=True)
 class Table(Line):
-    """A line by two 32-bit multiplies, multiplier = (high << 12) + low, and a table of clamped outputs. raw * low and
-    v are int32; the other terms may wrap modulo 2^32 on the way.
+    """A line by two 32-bit multiplies, multiplier = (coarse << 12) + fine, and a table of clamped outputs. raw * fine
+    and v are int32; the other terms may wrap modulo 2^32 on the way.
 
-        v = raw * high + addend + ((raw * low) >> 12)
+        v = raw * coarse + addend + ((raw * fine) >> 12)
         if v >= 0: v += delta               (left out where delta is 0)
         out = table[v >> 19]                table[i] = clamp(zero point + i, low, high), first <= i <= last
     """
@@ -213,34 +213,35 @@ class Table(Line):
     last: int
 
     @property
-    def low(self) -> int:
-        return self.multiplier & ((1 << TABLE_FRACTION) - 1)
+    def coarse(self) -> int:
+        return self.multiplier >> TABLE_FRACTION
 
     @property
-    def high(self) -> int:
-        return self.multiplier >> TABLE_FRACTION
+    def fine(self) -> int:
+        return self.multiplier & ((1 << TABLE_FRACTION) - 1)
 
 
 @dataclass(frozen=True)
 class ClampFirst(Line):
-    """A line by two 32-bit multiplies on a clamped sum, int32 as in `Table`; no table and no clamp behind:
+    """A line by two 32-bit multiplies on a clamped sum; int32 as in `Table`. No table and no clamp follow: the output
+    is within low..high.
 
-    raw = min(max(raw, floor), top)
-    v = raw * high + addend + ((raw * low) >> 12)
-    if v >= pivot: v += delta           (left out where delta is 0; pivot = zero point << post)
-    out = v >> post                     (the zero point is in it; within low..high)
+        raw = min(max(raw, floor), top)
+        v = raw * coarse + addend + ((raw * fine) >> 12)
+        if v >= pivot: v += delta           (left out where delta is 0; pivot = zero point << post)
+        out = v >> post                     (the zero point is in it)
     """
 
     floor: int
     top: int
 
     @property
-    def low(self) -> int:
-        return self.multiplier & ((1 << TABLE_FRACTION) - 1)
+    def coarse(self) -> int:
+        return self.multiplier >> TABLE_FRACTION
 
     @property
-    def high(self) -> int:
-        return self.multiplier >> TABLE_FRACTION
+    def fine(self) -> int:
+        return self.multiplier & ((1 << TABLE_FRACTION) - 1)
 
 
 def fit_mulhigh(channels: Channels, posts: Sequence[int] = MULHIGH_POSTS) -> list[MulHigh | None]:
@@ -281,7 +282,7 @@ def fit_table(channels: Channels) -> list[Table | None]:
     found: list[Table | None] = []
     for i, line in enumerate(_lines(channels, TABLE_FRACTION, TABLE_POST, pivot=0)):
         ends = int(channels.floors[i]), int(channels.tops[i])
-        if line is None or not _low_product_fits(line, *ends):
+        if line is None or not _fine_product_fits(line, *ends):
             found.append(None)
             continue
         first, last = (_value(line, raw) >> TABLE_POST for raw in ends)
@@ -296,14 +297,14 @@ def fit_clamp_first(channels: Channels) -> list[ClampFirst | None]:
     for post in CLAMP_FIRST_POSTS:
         for i, line in enumerate(_lines(clamped, TABLE_FRACTION, post, pivot=channels.zero_point << post)):
             ends = int(clamped.floors[i]), int(clamped.tops[i])
-            if found[i] is None and line is not None and _low_product_fits(line, *ends):
+            if found[i] is None and line is not None and _fine_product_fits(line, *ends):
                 found[i] = ClampFirst(**vars(line), floor=ends[0], top=ends[1])
     return found
 
 
-def _low_product_fits(line: Line, *ends: int) -> bool:
-    low = line.multiplier & ((1 << TABLE_FRACTION) - 1)
-    return _int32(*(raw * low for raw in ends))
+def _fine_product_fits(line: Line, *ends: int) -> bool:
+    fine = line.multiplier & ((1 << TABLE_FRACTION) - 1)
+    return _int32(*(raw * fine for raw in ends))
 
 
 def _value(line: Line, raw: int) -> int:

@@ -34,7 +34,7 @@ def machine(line: MulHigh | Table | ClampFirst, low: int, high: int, zero_point:
 
     def two_multiplies(raw: Ints) -> Ints:
         assert isinstance(line, Table | ClampFirst)
-        return bent(wrap_int32(wrap_int32(raw * line.high) + line.addend + (int32(raw * line.low) >> 12)))
+        return bent(wrap_int32(wrap_int32(raw * line.coarse) + line.addend + (int32(raw * line.fine) >> 12)))
 
     def table(raw: Ints) -> Ints:
         assert isinstance(line, Table)
