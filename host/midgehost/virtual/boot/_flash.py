@@ -15,6 +15,15 @@ class Flash:
         self._writes = 0
 
     def readblocks(self, block, buf, offset=0):
+        # A board's driver is no Python: Ctrl-C does not end it halfway. Here it would leave littlefs with a cache that
+        # believes to hold the block.
+        try:
+            self._read(block, buf, offset)
+        except KeyboardInterrupt:
+            self._read(block, buf, offset)
+            raise
+
+    def _read(self, block, buf, offset):
         self._file.seek(block * self.BLOCK + offset)
         self._file.readinto(buf)
 
