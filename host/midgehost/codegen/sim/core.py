@@ -118,6 +118,10 @@ class Core(ABC):
         """The bytes there."""
         return self._memory(address).read(address, size)
 
+    def allow(self, address: int, size: int, rights: int) -> None:
+        """Sets what a routine may do (READ, WRITE, both or 0) with the words of a piece of memory."""
+        self._memory(address).set_rights(address, size, rights)
+
     def mark(self) -> tuple[int, int]:
         """Where the heap stands, for `release`."""
         return self.ram.top, self.rom.top
