@@ -1,4 +1,4 @@
-"""`midge time`: a model's machine code on an emulated core: what each operator costs, and whether all values are right."""
+"""`midge time`: a model's machine code on an emulated core: what each operator costs, and whether values are right."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[Path, typer.Argument(help="A .tflite file.")],
     arch: Annotated[str, typer.Option(help="armv6m, armv7emsp, rv32imc or xtensawin.")],
-    golden: Annotated[
-        Path | None, typer.Option("--input", help="An .npz with in0.. and out0..: its first.")
-    ] = None,
+    golden: Annotated[Path | None, typer.Option("--input", help="An .npz with in0.. and out0..: its first.")] = None,
     form: Annotated[str, typer.Option(help="Of weights: speed or size.")] = "speed",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
