@@ -28,7 +28,9 @@ TABLE_FRACTION: Final = 12
 TABLE_POST: Final = 19
 CLAMP_FIRST_POSTS: Final = (21, 22)
 MULHIGH_POSTS: Final = (16, 17, 15, 18, 14)  # tried in this order
-_NEIGHBOURS: Final = 24  # multipliers tried on both sides of the true slope
+_NEIGHBOURS: Final = 12  # multipliers tried on both sides of the true slope,
+_STEPS_A_SUM: Final = 256  # so far apart that this many turn the line by one raw sum between first and last step
+_FAR: Final = 1 << 40  # beyond any bound of an addend
 
 Bools = NDArray[np.bool_]
 
@@ -81,6 +83,11 @@ class Channels:
 
     def __len__(self) -> int:
         return len(self.biases)
+
+    def rows(self, rows: Ints | slice) -> Channels:
+        """Some of the channels."""
+        arrays = {name: getattr(self, name)[rows] for name in ("mantissas", "shifts", "biases", "floors", "tops")}
+        return replace(self, **arrays)
 
     def outputs(self, raw: Ints) -> Ints:
         """The true outputs of raw sums [channels, n]."""
@@ -154,6 +161,12 @@ class Steps:
             ends=(np.where(count > 0, edge[0] - 1, channels.floors), np.where(count > 0, edge[1], channels.tops)),
         )
 
+    def rows(self, rows: Ints) -> Steps:
+        """Those of some of the channels."""
+        first, last = self.ends
+        arrays = {name: getattr(self, name)[rows] for name in ("outputs", "sums", "reach", "below", "known")}
+        return Steps(**arrays, ends=(first[rows], last[rows]))
+
 
 def _inverse(channels: Channels, outputs: Ints) -> Ints:
     """The least raw sum whose unclamped output is at least this: TFLM's two roundings, solved for the sum.
@@ -172,10 +185,9 @@ def _inverse(channels: Channels, outputs: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Line:
-    """y = floor(raw * multiplier / 2^fraction) + addend; from `pivot` on y + delta; output = y >> post, then clamped.
+    """y = floor(raw * multiplier / 2^fraction) + addend; from `pivot` on y + delta; output = y >> post, clamped.
 
-    `delta` is 0 unless there are outputs on both sides of the zero point: ties go away from zero. A raw sum is clamped
-    to clamp[0]..clamp[1] before, where there is a clamp.
+    `delta` is 0 where no output is below the zero point: ties go away from zero. `addend` holds the folded bias.
     """
 
     multiplier: int
@@ -269,7 +281,7 @@ def _count(lines: Sequence[Line | None]) -> int:
 
 
 def _mulhigh(channels: Channels, post: int, pre: int) -> list[MulHigh | None]:
-    lines = _lines(channels, 32 - pre, post, pivot=channels.zero_point << post)
+    lines = _lines(channels, Shape(32 - pre, post, channels.zero_point << post))
     found: list[MulHigh | None] = []
     for i, line in enumerate(lines):
         fits = _int32(int(channels.floors[i]) << pre, int(channels.tops[i]) << pre)
@@ -280,7 +292,7 @@ def _mulhigh(channels: Channels, post: int, pre: int) -> list[MulHigh | None]:
 def fit_table(channels: Channels) -> list[Table | None]:
     """One line per channel by two multiplies and a table. None where nothing fits, and for constants."""
     found: list[Table | None] = []
-    for i, line in enumerate(_lines(channels, TABLE_FRACTION, TABLE_POST, pivot=0)):
+    for i, line in enumerate(_lines(channels, Shape(TABLE_FRACTION, TABLE_POST, 0))):
         ends = int(channels.floors[i]), int(channels.tops[i])
         if line is None or not _fine_product_fits(line, *ends):
             found.append(None)
@@ -295,7 +307,8 @@ def fit_clamp_first(channels: Channels) -> list[ClampFirst | None]:
     found: list[ClampFirst | None] = [None] * len(channels)
     clamped = channels.clamped()
     for post in CLAMP_FIRST_POSTS:
-        for i, line in enumerate(_lines(clamped, TABLE_FRACTION, post, pivot=channels.zero_point << post)):
+        lines = _lines(clamped, Shape(TABLE_FRACTION, post, channels.zero_point << post))
+        for i, line in enumerate(lines):
             ends = int(clamped.floors[i]), int(clamped.tops[i])
             if found[i] is None and line is not None and _fine_product_fits(line, *ends):
                 found[i] = ClampFirst(**vars(line), floor=ends[0], top=ends[1])
@@ -316,91 +329,73 @@ def _int32(*values: int) -> bool:
     return all(INT32_MIN <= value <= INT32_MAX for value in values)
 
 
-def _lines(channels: Channels, fraction: int, post: int, pivot: int) -> list[Line | None]:
-    """A line per channel, proved; None where none was found. A line's outputs are those of `pivot` = zero point."""
+@dataclass(frozen=True)
+class Shape:
+    """What the lines of a layer share, see `Line`. The pivot is also the value y that the zero point has."""
+
+    fraction: int
+    post: int
+    pivot: int
+
+
+def _lines(channels: Channels, shape: Shape) -> list[Line | None]:
+    """A line per channel, proved; None where none was found, and for constants."""
     lines: list[Line | None] = [None] * len(channels)
-    slopes = channels.mantissas * 2.0 ** (fraction + post - 31 + channels.shifts)
+    slopes = channels.mantissas * 2.0 ** (shape.fraction + shape.post - 31 + channels.shifts)
+    first, last = channels.steps.ends
+    apart = np.maximum(1, slopes / (_STEPS_A_SUM * np.maximum(last - first, 1)))
     todo = np.array([constant is None for constant in channels.constants], bool) & channels.steps.known
-    todo &= slopes < INT32_MAX - _NEIGHBOURS
-    for distance in _distances():
+    todo &= slopes + _NEIGHBOURS * apart < INT32_MAX
+    for distance in sorted(range(-_NEIGHBOURS, _NEIGHBOURS + 1), key=abs):
         rows = np.flatnonzero(todo)
         if not len(rows):
             break
-        multipliers = np.floor(slopes[rows]).astype(np.int64) + distance
-        for row, line in zip(rows, _lines_with(channels, rows, multipliers, fraction, post, pivot), strict=True):
+        multipliers = np.rint(slopes[rows] + distance * np.floor(apart[rows])).astype(np.int64)
+        tried = _lines_of(channels.rows(rows), channels.steps.rows(rows), multipliers, shape)
+        for row, line in zip(rows, tried, strict=True):
             if line is not None:
                 lines[row] = line
                 todo[row] = False
     return lines
 
 
-def _distances() -> Sequence[int]:
-    """Neighbours of the true slope, nearest first."""
-    return sorted(range(1 - _NEIGHBOURS, _NEIGHBOURS + 1), key=lambda d: (abs(2 * d - 1), d))
+def _lines_of(channels: Channels, steps: Steps, multipliers: Ints, shape: Shape) -> list[Line | None]:
+    """The lines with these multipliers, proved.
 
-
-def _lines_with(
-    channels: Channels, rows: Ints, multipliers: Ints, fraction: int, post: int, pivot: int
-) -> list[Line | None]:
-    """The lines with these multipliers for some of the channels.
-
-    Each step bounds the addend from both sides; steps above the zero point bound addend + delta.
+    Every step bounds the addend from both sides; a step to an output above the zero point bounds addend + delta.
     """
-    steps = channels.steps
-    sums, wanted = steps.sums[rows], steps.outputs[rows] - channels.zero_point
-    reach, below = steps.reach[rows], steps.below[rows]
     slope = multipliers[:, None]
-    target = (wanted << post) + pivot
-    least = target - ((sums * slope) >> fraction)
-    most = target - 1 - (((sums - 1) * slope) >> fraction)
-    far = np.int64(1) << 40
-    positive = wanted > 0
-    ranges = [
-        (
-            np.where(reach & side, least, -far).max(axis=1),
-            np.where(below & side, most, far).min(axis=1),
-        )
-        for side in (~positive, positive)
-    ]
-    (low0, high0), (low1, high1) = ranges
-    natural = np.floor(2.0 ** (post + channels.shifts[rows])).astype(np.int64)
-    together = np.maximum(low0, low1) <= np.minimum(high0, high1)
-    split = (low0 <= high0) & (low1 <= high1) & ~together & (low1 >= high0)
-    delta = np.where(split, np.clip(natural, low1 - high0, high1 - low0), 0)
+    target = ((steps.outputs - channels.zero_point) << shape.post) + shape.pivot
+    least = target - ((steps.sums * slope) >> shape.fraction)
+    most = target - 1 - (((steps.sums - 1) * slope) >> shape.fraction)
+    above = steps.outputs > channels.zero_point
+    low0, high0 = _common(least, most, steps.reach & ~above, steps.below & ~above)
+    low1, high1 = _common(least, most, steps.reach & above, steps.below & above)
+    straight = np.maximum(low0, low1) <= np.minimum(high0, high1)
+    natural = np.floor(2.0 ** (shape.post + channels.shifts)).astype(np.int64)
+    delta = np.where(straight, 0, np.clip(natural, low1 - high0, high1 - low0))
     low, high = np.maximum(low0, low1 - delta), np.minimum(high0, high1 - delta)
-    addend = (np.maximum(low, -far) + np.minimum(high, far)) >> 1
-    proved = (together | split) & (low <= high) & (multipliers >= 0) & (delta >= 0)
-    proved &= _proved(channels, rows, multipliers, addend, delta, fraction, post, pivot)
+    addends = (low + high) >> 1
+    fits = (multipliers >= 0) & (delta >= 0) & proved(channels, steps, multipliers, addends, delta, shape)
     return [
-        Line(int(m), int(a), int(d), pivot, fraction, post) if ok else None
-        for m, a, d, ok in zip(multipliers, wrap_int32(addend), delta, proved, strict=True)
+        Line(int(multiplier), int(addend), int(bend), shape.pivot, shape.fraction, shape.post) if fit else None
+        for multiplier, addend, bend, fit in zip(multipliers, wrap_int32(addends), delta, fits, strict=True)
     ]
 
 
-def _proved(
-    channels: Channels,
-    rows: Ints,
-    multipliers: Ints,
-    addend: Ints,
-    delta: Ints,
-    fraction: int,
-    post: int,
-    pivot: int,
-) -> Bools:
-    """Where the line and the true function agree at every step, before it, and at both ends, without an overflow."""
-    steps = channels.steps
-    ends = np.stack([channels.floors, channels.tops], axis=1)[rows]
-    inner = steps.reach[rows] & steps.below[rows]
-    sums = np.where(inner, steps.sums[rows], ends[:, :1])
-    before = np.where(inner, sums - 1, ends[:, 1:])
-    points = np.concatenate([sums, before, ends], axis=1)
-    y = ((points * multipliers[:, None]) >> fraction) + addend[:, None]
-    bent = np.where(y >= pivot, y + delta[:, None], y)
-    fits = (np.minimum(y, bent) >= INT32_MIN) & (np.maximum(y, bent) <= INT32_MAX)
-    offset = channels.zero_point - (pivot >> post)
-    outputs = np.clip((bent >> post) + offset, channels.low, channels.high)
-    some = replace(
-        channels,
-        **{name: getattr(channels, name)[rows] for name in ("mantissas", "shifts", "biases", "floors", "tops")},
-    )
-    return (fits & (outputs == some.outputs(points))).all(axis=1)
+def _common(least: Ints, most: Ints, reach: Bools, below: Bools) -> tuple[Ints, Ints]:
+    """The range that all steps of a row leave; far apart where nothing bounds it."""
+    return np.where(reach, least, -_FAR).max(axis=1), np.where(below, most, _FAR).min(axis=1)
+
+
+def proved(channels: Channels, steps: Steps, multipliers: Ints, addends: Ints, delta: Ints, shape: Shape) -> Bools:
+    """The proof: where line and true function agree at every step, before it and at both ends, and no y overflows."""
+    ends = np.stack([channels.floors, channels.tops], axis=1)
+    inner = steps.reach & steps.below
+    sums, before = np.where(inner, steps.sums, ends[:, :1]), np.where(inner, steps.sums - 1, ends[:, 1:])
+    raw = np.concatenate([sums, before, ends], axis=1)
+    y = ((raw * multipliers[:, None]) >> shape.fraction) + addends[:, None]
+    bent = np.where(y >= shape.pivot, y + delta[:, None], y)
+    outputs = ((bent - shape.pivot) >> shape.post) + channels.zero_point
+    same = np.clip(outputs, channels.low, channels.high) == channels.outputs(raw)
+    return (same & (y >= INT32_MIN) & (bent <= INT32_MAX)).all(axis=1)
