@@ -41,6 +41,7 @@ class ArmV6M(Core):
     """Counts cycles."""
 
     arch, unit, estimate = "armv6m", "cycles", False
+    always_checked = True
 
     def __init__(self) -> None:
         self._chip: Any = RP2040()

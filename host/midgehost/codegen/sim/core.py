@@ -82,6 +82,7 @@ class Core(ABC):
     arch: ClassVar[str]
     unit: ClassVar[Unit]
     estimate: ClassVar[bool]
+    always_checked: ClassVar[bool] = False  # every memory access is looked at, `check` or not
 
     def __init__(self, ram: Memory, rom: Memory | None = None) -> None:
         self.ram = ram

@@ -24,7 +24,8 @@ from midgehost.models.plan import NOTHING, PlannedCall
 from midgehost.models.planner import aligned
 
 Array = NDArray[Any]
-Check = Literal["all", "first"]  # the kernel calls whose memory accesses are checked; first: the first slice of each
+# What of a call has its memory accesses checked where that costs time: all, or its first row, which is run once more.
+Check = Literal["all", "first"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class LoadedModel:
         def at(offset: int) -> int:
             return 0 if offset == NOTHING else self._arena + offset
 
-        for row in range(call.row0, call.row1, call.slice_rows):
+        def invoke(first: int, last: int, checked: bool) -> int:
             block = core.block(
                 in0=at(call.in0),
                 in1=at(call.in1),
@@ -112,16 +113,22 @@ class LoadedModel:
                 weights=0 if call.tile == NOTHING else self._tiles[call.tile] + call.weights,
                 params=self._params + 4 * call.params,
                 scratch=at(call.scratch),
-                rows=(row, min(row + call.slice_rows, call.row1)),
+                rows=(first, last),
             )
             try:
-                status, count = core.call(self._routines[call.kernel], block, check == "all" or row == call.row0)
+                status, count = core.call(self._routines[call.kernel], block, checked)
             except Fault as fault:
                 routine = self._machine.routines[call.kernel].name
-                raise Fault(f"operator {node.index} ({node.kind}), routine {routine}, row {row}: {fault}") from None
+                raise Fault(f"operator {node.index} ({node.kind}), routine {routine}, row {first}: {fault}") from None
             if status != STATUS_OK:
                 raise Fault(f"operator {node.index} ({node.kind}) returned status {status}")
-            yield count
+            return count
+
+        everything = check == "all" or call.out in (call.in0, call.in1)  # in place: no row can be run twice
+        if not everything and not core.always_checked:
+            invoke(call.row0, call.row0 + 1, True)
+        for row in range(call.row0, call.row1, call.slice_rows):
+            yield invoke(row, min(row + call.slice_rows, call.row1), everything)
 
     def _grant(self, node: Node, position: int) -> None:
         """Rights to what an operator uses; an output in the place of an input may be read and written."""
