@@ -256,18 +256,20 @@ class ClampFirst(Line):
         return self.multiplier & ((1 << TABLE_FRACTION) - 1)
 
 
-def fit_mulhigh(channels: Channels, posts: Sequence[int] = MULHIGH_POSTS) -> list[MulHigh | None]:
+def fit_mulhigh(
+    channels: Channels, posts: Sequence[int] = MULHIGH_POSTS, pres: Sequence[int] | None = None
+) -> list[MulHigh | None]:
     """One line per channel by a multiply that keeps the high word; all of a layer have the same `pre` and `post`.
 
     They are the first that fit all channels, or else those that fit most. None where a line does not fit, and for
-    constants.
+    constants. A kernel that has some `pres` only names them.
     """
     live = np.array([constant is None for constant in channels.constants], bool)
     widest = np.maximum(abs(channels.floors), abs(channels.tops))[live & channels.steps.known]
     rooms = sorted({31 - int(width).bit_length() for width in widest}, reverse=True)
     best: list[MulHigh | None] = [None] * len(channels)
     for post in posts:
-        for pre in rooms:
+        for pre in rooms if pres is None else pres:
             lines = _mulhigh(channels, post, pre)
             if _count(lines) > _count(best):
                 best = lines
