@@ -210,6 +210,12 @@ class Rv32(Assembler):
     def bnez(self, a: int, label: str, far: bool = False) -> None:
         self.bne(a, ZERO, label, far)
 
+    def bltz(self, a: int, label: str, far: bool = False) -> None:
+        self.blt(a, ZERO, label, far)
+
+    def bgez(self, a: int, label: str, far: bool = False) -> None:
+        self.bge(a, ZERO, label, far)
+
     def jal(self, rd: int, label: str) -> None:
         """Jumps to a label within 1 MB; rd gets the address after the jump."""
 

@@ -1,0 +1,41 @@
+"""The backend of RV32IMC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from midgehost.codegen.machine import Backend, Form, MachineCall
+from midgehost.codegen.rv32imc.conv import conv_calls
+from midgehost.models.graph import Node
+from midgehost.models.ops.base import Call
+from midgehost.models.ops.convolution import kernel_window
+
+
+class Rv32imc(Backend):
+    """ESP32-C3 and C6, and the RP2350 in RISC-V mode."""
+
+    arch = "rv32imc"
+
+    def fast(self, node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+        match node.kind:
+            case "CONV_2D":
+                return _convolution(node, tile_bytes)
+            case _:
+                return None
+
+    def general(self, call: Call) -> MachineCall:
+        raise NotImplementedError
+
+
+def _convolution(node: Node, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+    source, weights = node.input(0), node.input(1).array()
+    window = kernel_window(node)
+    if source.shape[0] != 1 or weights.shape[3] != source.shape[3]:
+        return None  # a batch, groups
+    if (window.dilation_height, window.dilation_width) != (1, 1):
+        return None
+    return conv_calls(node, window, source.shape[3], weights.reshape(len(weights), -1), tile_bytes)
+
+
+BACKEND: Final = Rv32imc()
