@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from midgehost.models.graph import Node
 from midgehost.models.ops import weighted
 from midgehost.models.ops.requantise import Requantise
-from midgehost.models.quant import INT8_MAX, INT8_MIN, INT32_MAX, INT32_MIN, Ints, wrap_int32
+from midgehost.models.quant import INT32_MAX, INT32_MIN, Ints, wrap_int32
+from midgehost.models.ranges import bounds
 
 TABLE_FRACTION: Final = 12
 TABLE_POST: Final = 19
@@ -44,17 +45,6 @@ def layer(node: Node) -> Channels:
     sums = weights.sum(axis=1, dtype=np.int64)
     biases = weighted.biases(node, len(weights)) - node.input(0).zero_point * sums
     return Channels.of(weighted.stage(node), biases, *bounds(weights))
-
-
-def bounds(weights: NDArray[Any], low: Any = INT8_MIN, high: Any = INT8_MAX) -> tuple[Ints, Ints]:
-    """The exact least and greatest sum(w * x) of each channel, for x in low..high.
-
-    `weights` [channels, ...]; low and high are numbers, or arrays that broadcast to the weights (a range per element).
-    """
-    wide = weights.astype(np.int64)
-    ends = wide * low, wide * high
-    axes = tuple(range(1, wide.ndim))
-    return np.minimum(*ends).sum(axis=axes), np.maximum(*ends).sum(axis=axes)
 
 
 @dataclass(frozen=True)
@@ -89,28 +79,26 @@ class Channels:
         arrays = {name: getattr(self, name)[rows] for name in ("mantissas", "shifts", "biases", "floors", "tops")}
         return replace(self, **arrays)
 
+    @cached_property
+    def stage(self) -> Requantise:
+        """The true function, on accumulators."""
+        return Requantise(self.mantissas.tolist(), self.shifts.tolist(), self.zero_point, self.low, self.high)
+
     def outputs(self, raw: Ints) -> Ints:
         """The true outputs of raw sums [channels, n]."""
-        stage = Requantise(self.mantissas, self.shifts, self.zero_point, self.low, self.high)  # type: ignore[arg-type]
-        return stage((raw + self.biases[:, None]).T).T.astype(np.int64)
+        return self.stage((raw + self.biases[:, None]).T).T.astype(np.int64)
 
     @cached_property
     def monotone(self) -> Bools:
         """Where nothing wraps an int32 between floor and top: only there is the true function monotone."""
-        raw = np.stack([self.floors, self.tops])
-        ends = raw + self.biases
-        safe = (abs(raw) < 1 << 31).all(axis=0)
-        safe &= (self.mantissas >= 0) & (self.shifts >= -31) & (self.shifts <= 30) & (abs(ends) < 1 << 31).all(axis=0)
-        shifted = np.where(safe, ends, 0) << np.clip(self.shifts, 0, 30)
-        # |result| is at most |shifted|: this leaves room for the zero point
-        return safe & (abs(shifted) < (1 << 31) - 256).all(axis=0)
+        small = np.maximum(abs(self.floors), abs(self.tops)) < 1 << 31
+        return small & self.stage.monotone(self.floors + self.biases, self.tops + self.biases)
 
     @cached_property
     def constants(self) -> list[int | None]:
-        """The output of each channel that has but one (no live weight, or all sums saturate); None for the others."""
+        """The output of each channel that has but one (zeros for weights, or all sums saturate); None for others."""
         low, high = self.outputs(np.stack([self.floors, self.tops], axis=1)).T
         same = (low == high) & (self.monotone | (self.floors == self.tops))
-        same |= self.mantissas == 0
         return [int(value) if constant else None for value, constant in zip(low, same, strict=True)]
 
     @cached_property
