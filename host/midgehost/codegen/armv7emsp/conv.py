@@ -1,0 +1,323 @@
+"""CONV_2D, ungrouped and not dilated: two pixels at a time, four filters at a time.
+
+What two output pixels see is gathered in scratch as int16 pairs, the zero point where the window hangs over the edge;
+then every group of filters passes over it. So a weight is loaded and extended once for two pixels, and the gathering is
+paid once for all filters. A row of a call is such a pair of pixels; of an odd number the last pair takes one again.
+
+How pixels are gathered:
+    pointwise   1 x 1, stride 1: the pixel's channels, a word at a time
+    words       channels are a multiple of 4: each row of the window is a run of words
+    bytes       any number of channels: the window's bytes are put together first, then expanded
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from math import prod
+from typing import Literal
+
+from midgehost.codegen import requantise
+from midgehost.codegen.armv7emsp import packing
+from midgehost.codegen.armv7emsp.block import STREAM, VALUES, Block, Kind, kind, stage_params
+from midgehost.codegen.armv7emsp.copy import COUNT, FILL, SOURCE, TARGET, copy_bytes, expand, fill_bytes, fill_pairs
+from midgehost.codegen.armv7emsp.dense import dense_calls
+from midgehost.codegen.armv7emsp.frame import IN0, OUT, PARAMS, ROW0, ROW1, SCRATCH, WEIGHTS, Frame
+from midgehost.codegen.armv7emsp.stage import Exact, Stage, exact_stage, line_stage
+from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7, R12
+from midgehost.codegen.asm.thumb2 import Thumb2, asr, lsl
+from midgehost.codegen.machine import MachineCall, Routine
+from midgehost.models.graph import Node
+from midgehost.models.ops.base import Place
+from midgehost.models.ops.convolution import kernel_window
+from midgehost.models.ops.window import Window
+
+Gather = Literal["pointwise", "words", "bytes"]
+
+# Parameters, in words. From _WIDTH on those of a window only.
+(
+    _LAST,  # the first pixel of the last pair
+    _SECOND,  # how far the other pixel is: 1, 0 if there is but one
+    _FILTERS,
+    _QUADS,
+    _STREAM_BYTES,
+    _STAGE,
+    _,
+    _,
+    _CHANNELS,
+    _WIDTH,
+    _STRIDE_HEIGHT,
+    _STRIDE_WIDTH,
+    _PAD_HEIGHT,
+    _PAD_WIDTH,
+    _IN_HEIGHT,
+    _IN_WIDTH,
+    _HEIGHT,
+    _COLUMNS,
+    _UNITS,  # of a column of the window: words or bytes
+    _ROW_BYTES,  # of the input
+    _FILL,  # a pair of zero points, or the byte
+) = range(21)
+_WINDOW_VALUES = ("source", "y", "rows", "left", "middle", "right")
+
+
+def conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
+    """The calls of a CONV_2D, or None."""
+    weights, source, output = node.input(1).array(), node.input(0), node.output
+    filters, height, width, depth = weights.shape
+    window = kernel_window(node)
+    gather = _gather(window, source.shape[0], depth)
+    if depth != source.shape[3] or gather is None or filters < packing.ROWS:
+        return None
+    channels = requantise.layer(node)
+    stage = line_stage(channels) or exact_stage(channels)
+    live = packing.live_rows(weights, channels)
+    if stage is None or not packing.packable(live):
+        return None
+    if (height, width, window.out_height * window.out_width) == (*source.shape[1:3], source.shape[0]):
+        return dense_calls(node, live, stage, tile_bytes)
+    groups = packing.groups(live, stage)
+    tile = len(groups) if tile_bytes is None else tile_bytes // len(groups[0])
+    if not tile:
+        return None
+    pixels, quads = prod(output.shape[:3]), packing.quads(live.shape[1])
+    rows = -(-pixels // 2)
+    calls: list[MachineCall] = []
+    for first in range(0, len(groups), tile):
+        part = groups[first : first + tile]
+        params = [max(pixels - 2, 0), min(pixels - 1, 1), filters, quads, len(part) * len(part[0])]
+        params += [*stage_params(stage), depth]
+        if gather != "pointwise":
+            params += _window_params(window, depth, source.zero_point, gather)
+        calls.append(
+            MachineCall(
+                conv_routine(gather, kind(stage)),
+                Place(source.index),
+                Place(output.index),
+                weights=b"".join(part),
+                params=params,
+                scratch_bytes=16 * quads + (4 * quads if gather == "bytes" else 0),
+                rows=rows,
+                macs=node.output.elements * prod(weights.shape[1:]) * len(part) // len(groups),
+                cost=rows * (len(part) * _group_cost(quads, stage) + _gather_cost(window, depth, gather)),
+            )
+        )
+    return calls
+
+
+def _gather(window: Window, batch: int, depth: int) -> Gather | None:
+    """How the pixels of this window are gathered, None where none of the ways will do."""
+    if (window.dilation_height, window.dilation_width) != (1, 1):
+        return None
+    last = (window.out_width - 1) * window.stride_width - window.pad_width
+    if window.pad_width >= window.width or last >= window.in_width:
+        return None  # a window that sees no column
+    sizes = window.height, window.width, window.stride_height, window.stride_width
+    if sizes == (1, 1, 1, 1) and depth % 4 == 0:
+        return "pointwise"
+    if batch != 1:
+        return None
+    return "bytes" if depth % 4 else "words"
+
+
+def _window_params(window: Window, depth: int, zero_point: int, gather: Gather) -> list[int]:
+    return [
+        window.out_width,
+        window.stride_height,
+        window.stride_width,
+        window.pad_height,
+        window.pad_width,
+        window.in_height,
+        window.in_width,
+        window.height,
+        window.width,
+        depth if gather == "bytes" else depth // 4,
+        window.in_width * depth,
+        zero_point if gather == "bytes" else zero_point * 0x10000 + (zero_point & 0xFFFF),
+    ]
+
+
+def _group_cost(quads: int, stage: Stage) -> float:
+    """Estimated cycles of a group for two pixels."""
+    return 30 * quads + 6 * -(-quads // 4) + (112 if isinstance(stage, Exact) else 91)
+
+
+def _gather_cost(window: Window, depth: int, gather: Gather) -> float:
+    """Estimated cycles of gathering two pixels."""
+    elements = window.height * window.width * depth
+    if gather == "pointwise":
+        return 60 + 3.4 * elements
+    if gather == "words":
+        return 160 + 2 * window.height * 35 + 3.4 * elements
+    return 180 + 2 * window.height * 45 + 9 * elements
+
+
+@cache
+def conv_routine(gather: Gather, stage: Kind) -> Routine:
+    """Scratch: the pairs of both pixels, and for "bytes" a window's bytes. Parameters: see above."""
+    a = Thumb2()
+    names = (*VALUES, "params", "in0", "first_out", "stream", "row", "row1", "pixel", "lane")
+    frame = Frame(a, *names, *(() if gather == "pointwise" else _WINDOW_VALUES))
+    block = Block(a, frame, 2, stage)
+    frame.enter()
+    a.ldr(R7, R0, PARAMS)
+    frame.store(R7, "params")
+    frame.copy(R1, R7, *((4 * (_STAGE + i), f"stage{i}") for i in range(3)))
+    frame.copy(R1, R0, (IN0, "in0"), (OUT, "first_out"), (SCRATCH, "x"), (WEIGHTS, "stream"), (ROW0, "row"))
+    frame.copy(R1, R0, (ROW1, "row1"))
+    a.ldr(R1, R0, WEIGHTS)
+    a.ldr(R2, R7, 4 * _STREAM_BYTES)
+    a.adds(R1, R1, R2)
+    frame.store(R1, "stream_end")
+    a.ldr(R1, R7, 4 * _FILTERS)
+    a.ldr(R2, R7, 4 * _SECOND)
+    a.muls(R1, R2)
+    frame.store(R1, "step")
+    a.ldr(R3, R7, 4 * _QUADS)
+    frame.load(R1, "x")
+    a.add_w(R2, R1, R3, lsl(4))
+    frame.store(R2, "x_end")
+    block.set_entry(R3)
+    row = a.label()
+    frame.load(R0, "row")
+    frame.load(R7, "params")
+    a.ldr(R1, R7, 4 * _LAST)
+    a.lsls_imm(R0, R0, 1)
+    a.cmp(R0, R1)
+    a.it("hi")
+    a.mov(R0, R1)
+    frame.store(R0, "pixel")
+    a.ldr(R1, R7, 4 * _FILTERS)
+    frame.load(R2, "first_out")
+    a.mla(R2, R0, R1, R2)
+    frame.store(R2, "out")
+    if gather == "pointwise":
+        _gather_pointwise(a, frame)
+    else:
+        _gather_window(a, frame, gather)
+    frame.load(STREAM, "stream")
+    block.emit()
+    frame.load(R0, "row")
+    frame.load(R1, "row1")
+    a.adds_imm(R0, R0, 1)
+    frame.store(R0, "row")
+    a.cmp(R0, R1)
+    a.bcond_w("ne", row)
+    frame.leave()
+    return Routine(f"armv7emsp.conv.{gather}.{stage}", a.code())
+
+
+def _gather_pointwise(a: Thumb2, frame: Frame) -> None:
+    """R0 the first pixel, R7 the parameters."""
+    a.ldr_w(R12, R7, 4 * _CHANNELS)
+    a.mul(R0, R0, R12)
+    frame.load(R1, "in0")
+    a.adds(SOURCE, R0, R1)
+    a.ldr(R1, R7, 4 * _SECOND)
+    a.mul(R12, R12, R1)
+    frame.store(R12, "lane")
+    a.ldr(COUNT, R7, 4 * _QUADS)
+    frame.load(TARGET, "x")
+    a.mov(R4, SOURCE)
+    a.mov(R12, COUNT)
+    expand(a, 2)
+    frame.load(R1, "lane")
+    a.add_w(SOURCE, R4, R1)
+    frame.load(TARGET, "x")
+    a.adds_imm(TARGET, TARGET, 4)
+    a.mov(COUNT, R12)
+    expand(a, 2)
+
+
+def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
+    """Both pixels, the one at lane 0 of the pairs, the other at lane 4."""
+    frame.load(R1, "x")
+    pixel = a.label()
+    frame.store(R1, "lane")
+    frame.load(R0, "pixel")
+    frame.load(R7, "params")
+
+    def parameter(register: int, number: int) -> int:
+        a.ldr_w(register, R7, 4 * number)
+        return register
+
+    # output y and x; input y and x
+    a.udiv(R2, R0, parameter(R1, _WIDTH))
+    a.mls(R3, R2, R1, R0)
+    for register, stride, pad in ((R2, _STRIDE_HEIGHT, _PAD_HEIGHT), (R3, _STRIDE_WIDTH, _PAD_WIDTH)):
+        a.muls(register, parameter(R1, stride))
+        a.subs(register, register, parameter(R1, pad))
+    frame.store(R2, "y")
+    # columns left of the image, right of it, and between
+    a.rsbs(R4, R3)
+    a.bic_w(R4, R4, R4, asr(31))
+    parameter(R5, _COLUMNS)
+    a.adds(R6, R3, R5)
+    a.subs(R6, R6, parameter(R1, _IN_WIDTH))
+    a.bic_w(R6, R6, R6, asr(31))
+    a.subs(R5, R5, R4)
+    a.subs(R5, R5, R6)
+    # where the middle begins in the first row
+    a.adds(R3, R3, R4)
+    a.mul(R3, R3, parameter(R1, _CHANNELS))
+    a.mla(R3, R2, parameter(R1, _ROW_BYTES), R3)
+    frame.load(R1, "in0")
+    a.adds(R3, R3, R1)
+    frame.store(R3, "source")
+    parameter(R1, _UNITS)
+    for register, name in ((R4, "left"), (R5, "middle"), (R6, "right")):
+        a.muls(register, R1)
+        frame.store(register, name)
+    frame.store(parameter(R1, _HEIGHT), "rows")
+    parameter(FILL, _FILL)
+    if gather == "bytes":
+        frame.load(TARGET, "x_end")
+    else:
+        frame.load(TARGET, "lane")
+    fill, copy = (
+        (fill_bytes, copy_bytes) if gather == "bytes" else (partial(fill_pairs, pixels=2), partial(expand, pixels=2))
+    )
+    row = a.label()
+    frame.load(R3, "y")
+    frame.load(R7, "params")
+    parameter(R5, _IN_HEIGHT)
+    a.cmp(R3, R5)
+    a.bcond_w("cs", outside := a.fresh("outside"))
+    frame.load(COUNT, "left")
+    fill(a)
+    frame.load(COUNT, "middle")
+    frame.load(SOURCE, "source")
+    copy(a)
+    frame.load(COUNT, "right")
+    below = a.label()
+    fill(a)
+    frame.load(R3, "y")
+    frame.load(R0, "source")
+    frame.load(R5, "rows")
+    frame.load(R7, "params")
+    a.adds_imm(R3, R3, 1)
+    a.adds(R0, R0, parameter(R6, _ROW_BYTES))
+    a.subs_imm(R5, R5, 1)
+    frame.store(R3, "y")
+    frame.store(R0, "source")
+    frame.store(R5, "rows")
+    a.bcond_w("ne", row)
+    if gather == "bytes":
+        frame.load(SOURCE, "x_end")
+        frame.load(TARGET, "lane")
+        parameter(COUNT, _QUADS)
+        expand(a, 2)
+        frame.load(R7, "params")
+    frame.load(R1, "x")
+    frame.load(R0, "lane")
+    frame.load(R2, "pixel")
+    a.cmp(R0, R1)
+    a.bcond_w("ne", done := a.fresh("gathered"))
+    a.adds_imm(R1, R1, 4)
+    a.adds(R2, R2, parameter(R3, _SECOND))
+    frame.store(R2, "pixel")
+    a.b_w(pixel)
+    a.label(outside)
+    parameter(COUNT, _COLUMNS)
+    a.mul(COUNT, COUNT, parameter(R5, _UNITS))
+    a.b_w(below)
+    a.label(done)

@@ -1,0 +1,100 @@
+"""Four rows of int8 weights as a stream of words, a byte a weight: two rows share a word.
+
+A word holds two columns of a row pair, as two halves 256 * a + b of the signed weights a (of the odd row) and b. SMLAD
+with two int16 activations adds 256 * a*x + b*x to a sum P; SXTB16 leaves the low bytes b, and SMLAD adds b*x to a sum
+B. In the end P - B is 256 * sum(a*x) modulo 2^32, so exact while |sum(a*x)| < 2^23. Four multiply-accumulates take a
+load, an extension and two SMLADs; for more pixels only the SMLADs are repeated.
+
+The half of a = -128 and b < 0 would not be an int16: such layers are left to the general kernel.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midgehost.codegen.armv7emsp.stage import Line, Stage
+from midgehost.codegen.requantise import Channels
+
+_T = TypeVar("_T")
+
+ROWS: Final = 4  # of a group
+COLUMNS: Final = 4  # of a quad: what one word of int8 activations holds
+
+
+def live_rows(weights: NDArray[Any], channels: Channels) -> NDArray[Any]:
+    """The weights [rows, ...] as [rows, columns], with zeros for the rows whose output is constant."""
+    dead = np.array([constant is not None for constant in channels.constants])
+    return np.where(dead[:, None], np.int8(0), weights.reshape(len(weights), -1))
+
+
+def packable(weights: NDArray[Any]) -> bool:
+    """Whether no two neighbouring rows have a half below -32768. `weights` [rows, columns]."""
+    return not ((weights[1:] == -128) & (weights[:-1] < 0)).any()
+
+
+def quads(columns: int) -> int:
+    """How many words of int8 activations a row takes."""
+    return -(-columns // COLUMNS)
+
+
+def first_rows(rows: int) -> list[int]:
+    """The first row of each group. The last group computes some rows again where four do not divide them."""
+    return [*range(0, rows - ROWS + 1, ROWS), *([rows - ROWS] if rows > ROWS and rows % ROWS else [])] or [0]
+
+
+def group_bytes(columns: int, stage: Stage) -> int:
+    """Bytes of a group in the stream."""
+    constants = 2 * ROWS + 1 if isinstance(stage, Line) else 4 * ROWS + 1
+    return ROWS * COLUMNS * quads(columns) + 4 * constants
+
+
+def groups(weights: NDArray[Any], stage: Stage) -> list[bytes]:
+    """The stream, group by group. `weights` [rows, columns]; rows whose output is constant must be zero.
+
+    For `Exact` the sums' start; the weights, a quad of columns (0 and 2 first, then 1 and 3) at a time; the stage's
+    constants, row by row; the first row's number.
+    """
+    found: list[bytes] = []
+    padded = _padded(weights, max(len(weights), ROWS)).astype(np.int16)
+    for first in first_rows(len(weights)):
+        rows = padded[first : first + ROWS].reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, half, column mod 2
+        low, high = rows[:, 0], rows[:, 1]
+        halves = (high * 256 + low).transpose(1, 3, 0, 2)  # quad, column mod 2, pair, half
+        found.append(
+            _starts(stage, first)
+            + np.ascontiguousarray(halves, "<i2").tobytes()
+            + _constants(stage, first)
+            + struct.pack("<i", first)
+        )
+    return found
+
+
+def _padded(weights: NDArray[Any], rows: int) -> NDArray[Any]:
+    """With rows and columns of zeros."""
+    columns = COLUMNS * quads(weights.shape[1]) - weights.shape[1]
+    return np.pad(weights, ((0, rows - len(weights)), (0, columns)))
+
+
+def _starts(stage: Stage, first: int) -> bytes:
+    """The sums P of both row pairs, then the sums B."""
+    if isinstance(stage, Line):
+        return b""
+    low0, high0, low1, high1 = _of_group(stage.biases, first, 0)
+    return struct.pack("<4i", 256 * high0 + low0, 256 * high1 + low1, low0, low1)
+
+
+def _constants(stage: Stage, first: int) -> bytes:
+    empty: tuple[int, ...] = (0, 0) if isinstance(stage, Line) else (0, 0, 1)
+    rows: Sequence[tuple[int, ...]] = stage.rows
+    words = [word for row in _of_group(rows, first, empty) for word in row]
+    return struct.pack(f"<{len(words)}i", *words)
+
+
+def _of_group(values: Sequence[_T], first: int, empty: _T) -> list[_T]:
+    group = list(values[first : first + ROWS])
+    return group + [empty] * (ROWS - len(group))
