@@ -7,9 +7,12 @@ from typing import Final
 
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.codegen.rv32imc.conv import conv_calls
+from midgehost.codegen.rv32imc.dense import dense_calls
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
 from midgehost.models.ops.convolution import kernel_window
+
+_SMALL_MACS: Final = 1024  # dense layers below this are not worth a routine's bytes
 
 
 class Rv32imc(Backend):
@@ -21,6 +24,8 @@ class Rv32imc(Backend):
         match node.kind:
             case "CONV_2D":
                 return _convolution(node, tile_bytes)
+            case "FULLY_CONNECTED":
+                return _dense(node, form, tile_bytes)
             case _:
                 return None
 
@@ -36,6 +41,13 @@ def _convolution(node: Node, tile_bytes: int | None) -> Sequence[MachineCall] | 
     if (window.dilation_height, window.dilation_width) != (1, 1):
         return None
     return conv_calls(node, window, source.shape[3], weights.reshape(len(weights), -1), tile_bytes)
+
+
+def _dense(node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+    units, depth = node.input(1).shape
+    if node.output.elements != units or units * depth < _SMALL_MACS:
+        return None
+    return dense_calls(node, form, tile_bytes)
 
 
 BACKEND: Final = Rv32imc()

@@ -21,10 +21,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+# isort: off
 from midgehost.codegen.asm.rv32 import (
     A0, A1, A2, A3, A4, A5, A6, A7, RA, S0, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, S11, SP,
-    T0, T1, T2, T3, T4, T5, T6, ZERO, Rv32,
+    T0, T1, T2, T3, T4, T5, T6, Rv32,
 )  # fmt: skip
+
+# isort: on
 from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.codegen.rv32imc import gather, packing
 from midgehost.codegen.rv32imc.chain import Chain

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+# isort: off
 from midgehost.codegen.asm.rv32 import (
     A0, A1, A2, A3, A4, A5, A6, A7, S0, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, T0, T1, T2, T3, T4, T5, T6, ZERO, Rv32,
 )  # fmt: skip
+
+# isort: on
 from midgehost.codegen.rv32imc.frame import Frame
 from midgehost.codegen.rv32imc.parameters import Parameters
 from midgehost.models.ops.window import Window
@@ -139,7 +142,9 @@ class Gather:
         A window that is not all inside of the image is copied to A2. S0: parameters, S3: image.
         """
         a, p = self.a, self._parameters
-        border, inside, rows, outside, next_row = (a.fresh(name) for name in ("border", "inside", "rows", "out", "next"))
+        border, inside, rows, outside, next_row = (
+            a.fresh(name) for name in ("border", "inside", "rows", "out", "next")
+        )
         a.label(self._locate)
         p.load(T0, S0, "last_pixel")
         a.bge(T0, A0, inside)

@@ -50,11 +50,10 @@ class Tails:
 
     def kind(self, group: Iterable[int]) -> Kind:
         """The cheapest tail that fits all channels of a group."""
-        kinds = [self._kind(channel) for channel in group]
-        return max(kinds, key=KINDS.index)
+        return KINDS[max(KINDS.index(self._kind(channel)) for channel in group)]
 
     def words(self, channel: int, kind: Kind) -> list[int]:
-        """A channel's parameters: [multiplier, addend], with a delta if bent; [bias, mantissa, left, right] if exact."""
+        """A channel's parameters: [multiplier, addend], bent [.., delta], or exact [bias, mantissa, left, right]."""
         channels, line = self.channels, self.lines[channel]
         if kind == "exact":
             shift = int(channels.shifts[channel])
@@ -105,7 +104,7 @@ def emit_clamp(a: Rv32, value: int, low: int, high: int) -> None:
 
 
 def emit_exact(a: Rv32, value: int, words: int) -> None:
-    """value, a raw sum, becomes the output without zero point and clamp. `words` points at [bias, mantissa, left, right].
+    """value, a raw sum, becomes the output without zero point and clamp. `words` points at its tail's parameters.
 
     Uses T0 to T4. Source: gemmlowp's SaturatingRoundingDoublingHighMul and RoundingDivideByPOT; the mantissa is never
     -2^31, so that nothing saturates.
