@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,17 +13,38 @@ import typer
 def command(
     model: Annotated[Path, typer.Argument(help="A quantised .tflite file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write the bundle to.")] = Path(),
-    board: Annotated[str | None, typer.Option(help="Check against this board; default: any.")] = None,
+    board: Annotated[str | None, typer.Option(help="Convert for this board; default: any, no machine code.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Machine code for this arch; default: the board's first.")] = None,
+    optimize: Annotated[
+        Literal["speed", "size"], typer.Option(help="The fastest kernels, or small weights.")
+    ] = "speed",
+    weights: Annotated[
+        Literal["auto", "ram", "flash"], typer.Option(help="Where they lie while the model runs.")
+    ] = "auto",
+    fallback: Annotated[bool, typer.Option(help="Keep the plan for boards that cannot run machine code.")] = True,
     labels: Annotated[str | None, typer.Option(help="Class names of the first output, comma-separated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Checks a model and writes its bundle (<name>.midge), or says why it cannot run."""
     from midgehost.boards import board as find_board
+    from midgehost.codegen.convert import convert
+    from midgehost.codegen.lowering import require_arch
     from midgehost.errors import DataError
-    from midgehost.models.convert import convert
 
     target = find_board(board) if board else None
-    bundle = convert(model, target, labels=labels.split(",") if labels else None)
+    if arch is not None:
+        arch = require_arch(arch)
+    elif target is not None:
+        arch = next(iter(target.arches), None)
+    bundle = convert(
+        model,
+        target,
+        arch,
+        labels=labels.split(",") if labels else None,
+        optimize=optimize,
+        weights=weights,
+        fallback=fallback,
+    )
     data = bundle.encode()
     path = out / f"{model.stem}.midge"
     try:
@@ -35,7 +57,14 @@ def command(
         print(json.dumps({"bundle": str(path), "bytes": len(data), "plan": bundle.plan_hash, "meta": meta}))
         return
     print(f"{path}: {len(data):,} bytes, plan {bundle.plan_hash}")
-    print(
-        f"arena {meta['arena_bytes']:,} + scratch {meta['scratch_bytes']:,}, heap {meta['heap_bytes']:,} bytes"
-        f" on {target.title if target else 'any board'}"
-    )
+    on = f"on {target.title}" if target else "on any board"
+    if bundle.calls:
+        print(f"viper, portable: {_memory(meta)} {on}")
+    if bundle.machine is not None:
+        machine = meta["machine"]
+        where = "in flash" if machine["residence"] == "flash" else "in RAM"
+        print(f"machine code for {machine['arch']}: {_memory(machine)}, weights {where}")
+
+
+def _memory(need: Mapping[str, Any]) -> str:
+    return f"arena {need['arena_bytes']:,} + scratch {need['scratch_bytes']:,}, heap {need['heap_bytes']:,} bytes"

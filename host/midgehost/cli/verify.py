@@ -15,7 +15,7 @@ def command(
     model: Annotated[Path | None, typer.Argument(help="A .tflite file.")] = None,
     golden: Annotated[Path | None, typer.Option(help="An .npz with in0.. and out0...")] = None,
     port: Annotated[str, typer.Option(help="virtual, emulated:pico, /dev/ttyACM0 ...")] = "virtual",
-    kernels: Annotated[str | None, typer.Option(help="portable, viper or native; default: the best.")] = None,
+    kernels: Annotated[str | None, typer.Option(help="machine, viper or portable; default: the best.")] = None,
     heap: Annotated[str | None, typer.Option(help="Heap of a virtual board; default: a Pico's 192k.")] = None,
     taps: Annotated[Path | None, typer.Option(help="An .npz with every operator's output.")] = None,
     every: Annotated[Path | None, typer.Option("--all", help="A folder: every model with a golden file.")] = None,
@@ -36,7 +36,7 @@ def command(
     for path, vectors in pairs:
         with connect(port, **options) as board:
             try:
-                on_board = ModelOnBoard(board.transport, board.info, path, kernels)
+                on_board = ModelOnBoard(board.transport, board.info, path, kernels, pruned=taps is None)
             except ModelError as error:
                 if every is None:
                     raise

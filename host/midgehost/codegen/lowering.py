@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Final, Literal
 
 from midgehost.codegen.machine import Backend, Form, MachineCall, Routine
+from midgehost.errors import NotFound
 from midgehost.models.graph import Graph, Node
 from midgehost.models.ops import registry
 from midgehost.models.ops.base import Call, Lowering
@@ -54,6 +55,7 @@ class MachinePlan:
     routines: tuple[Routine, ...]
     chosen: tuple[Candidate, ...]
     costs: tuple[float, ...]
+    tile_bytes: int | None  # the limit of a tile that stays in flash; None: weights are in RAM
 
     @property
     def code_bytes(self) -> int:
@@ -76,6 +78,14 @@ def machine_arch(arch: str | None) -> str | None:
     """The arch of ARCHES whose code a board of this mpy arch runs, or None."""
     arch = _SAME_CODE.get(arch or "", arch)
     return arch if arch in ARCHES else None
+
+
+def require_arch(arch: str) -> str:
+    """An arch of ARCHES for a name that the user gave. Raises NotFound."""
+    found = machine_arch(arch)
+    if found is None:
+        raise NotFound(f"There is no machine code for the arch {arch!r}.", f"Known: {', '.join(ARCHES)}.")
+    return found
 
 
 def backend(arch: str) -> Backend:
@@ -160,7 +170,7 @@ def machine_plan(
         if cost
     }
     plan = assemble(graph, lowerings, lambda call: int(rows.get(id(call), call.rows)), tile_a_call=True)
-    return MachinePlan(graph, arch, plan, tuple(routines), tuple(chosen), tuple(costs))
+    return MachinePlan(graph, arch, plan, tuple(routines), tuple(chosen), tuple(costs), tile_bytes)
 
 
 def _calls(lowerings: Sequence[Lowering]) -> list[Call]:

@@ -18,7 +18,7 @@ from midgehost.nodes import compile_node
 def build_payload(node_dir: Path, info: BoardInfo, source: bool = False) -> Payload:
     """The payload of `node_dir` for the board that answered. Raises NodeFileError, ModelError, CompileError."""
     node = compile_node(node_dir, info.platform)
-    bundles = {name: bundle_of(path, node.board) for name, path in node.models.items()}
+    bundles = {name: bundle_of(path, node.board, info.arch) for name, path in node.models.items()}
     models = {name: bundle.encode() for name, bundle in bundles.items()}
     modules = [*node.modules, *kernel_modules(bundles.values(), info)]
     return Payload(
@@ -28,17 +28,22 @@ def build_payload(node_dir: Path, info: BoardInfo, source: bool = False) -> Payl
     )
 
 
-def bundle_of(model: Path, board: Board | None = None) -> Bundle:
-    """A bundle as it is, anything else converted for the board. Raises BadBundle, ModelError."""
+def bundle_of(model: Path, board: Board | None = None, arch: str | None = None, pruned: bool = True) -> Bundle:
+    """A bundle as it is, anything else converted for the board and the arch that it reports (None: no machine code).
+
+    Raises BadBundle, ModelError.
+    """
     if model.suffix == ".midge":
         return Bundle.decode(model.read_bytes())
-    from midgehost.models.convert import convert
+    from midgehost.codegen.convert import convert
 
-    return convert(model, board)
+    return convert(model, board, arch, pruned=pruned)
 
 
-def kernel_modules(bundles: Iterable[Bundle], info: BoardInfo) -> set[str]:
-    """The device modules of the kernels that these bundles call, at the best level that the board runs."""
-    level = "portable" if info.arch is None else "viper"
+def kernel_modules(bundles: Iterable[Bundle], info: BoardInfo, level: str | None = None) -> set[str]:
+    """The device modules of the kernels that these bundles call at a level, or (None) at those the board may choose."""
+    if level == "machine":
+        return set()
+    level = level or ("portable" if info.arch is None else "viper")
     kernels = {call.kernel for bundle in bundles for call in bundle.calls}
     return {f"kernels.{level}.{family_module(kernel)}" for kernel in kernels}

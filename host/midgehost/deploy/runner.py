@@ -15,8 +15,11 @@ from midgehost.deploy.modules import compile_modules
 from midgehost.deploy.node_folder import bundle_of, kernel_modules
 from midgehost.deploy.probe import BoardInfo
 from midgehost.deploy.transport import Transport
-from midgehost.errors import DataError, ModelError, NoKernels, RemoteError, TooBig, WrongArch
+from midgehost.errors import DataError, ModelError, NoKernels, RemoteError, TooBig
 from midgehost.models.bundle import Bundle, TensorInfo
+from midgehost.models.plan import PlannedCall
+
+LEVELS = ("machine", "viper", "portable")
 
 _FOLDER = "/midge/run"  # beside the slots: a deployed node is not touched
 _INVOKE_TIMEOUT = 300.0
@@ -41,11 +44,24 @@ _CHUNK = 1536
 
 
 class ModelOnBoard:
-    """A bundle that is loaded on a board. Raises NoKernels, and TooBig and others as the board reports them."""
+    """A bundle that is loaded on a board. Raises NoKernels, and TooBig and others as the board reports them.
 
-    def __init__(self, transport: Transport, info: BoardInfo, model: Path | Bundle, kernels: str | None = None) -> None:
+    Machine code leaves out what is dead in a model, unless it is converted not `pruned`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        info: BoardInfo,
+        model: Path | Bundle,
+        kernels: str | None = None,
+        pruned: bool = True,
+    ) -> None:
         self.transport = transport
-        self.bundle = model if isinstance(model, Bundle) else bundle_of(model)
+        if kernels not in (None, *LEVELS):
+            raise NoKernels(kernels, "midge has no such level")
+        arch = info.arch if kernels in (None, "machine") else None
+        self.bundle = model if isinstance(model, Bundle) else bundle_of(model, arch=arch, pruned=pruned)
         self._send(info, kernels)
         self.level, self.plan_hash = self._load(kernels)
 
@@ -60,29 +76,27 @@ class ModelOnBoard:
         self._feed(inputs)
         self.transport.exec("_steps=_model.steps()")
         slices: dict[int, int] = {}
-        for call in self.bundle.calls:
+        for call in self._calls:
             slices[call.operator] = slices.get(call.operator, 0) + call.slices
         for operator, count in sorted(slices.items()):
             self.transport.exec(f"for _ in range({count}):next(_steps)", _INVOKE_TIMEOUT)
             yield operator
 
-    def peek(self, offset: int, nbytes: int) -> bytes:
-        """Bytes of the arena."""
+    def peek(self, operator: int, nbytes: int) -> bytes:
+        """The first bytes of an operator's output, while nothing else has been written over it."""
+        offset = min(call.out for call in self._calls if call.operator == operator)
         return self._dump(f"memoryview(_model._arena)[{offset}:{offset + nbytes}]")
 
+    @property
+    def _calls(self) -> Sequence[PlannedCall]:
+        """The plan that runs."""
+        machine = self.bundle.machine
+        return machine.calls if machine is not None and self.level == "machine" else self.bundle.calls
+
     def _send(self, info: BoardInfo, kernels: str | None) -> None:
-        if kernels not in (None, "portable", "viper", "native"):
-            raise NoKernels(kernels, "midge has no such level")
-        if kernels == "native":
-            raise NoKernels("native", "machine code comes with a later version of midge")
         if kernels == "viper" and info.arch is None:
             raise NoKernels("viper", f"{info.title} has no viper emitter")
-        arch = self.bundle.meta["arch"]
-        if arch != "any" and arch != info.arch:
-            raise WrongArch(self.transport.name, info.arch or "no machine code", arch)
-        modules = {"inference", *kernel_modules([self.bundle], info)}
-        if kernels == "portable":
-            modules = {name.replace(".viper.", ".portable.") for name in modules}
+        modules = {"inference", *kernel_modules([self.bundle], info, kernels)}
         for path, data in compile_modules(modules, info.arch).items():
             self._put(f"{_FOLDER}/lib/{path}", data)
         self._put(f"{_FOLDER}/model.midge", self.bundle.encode())

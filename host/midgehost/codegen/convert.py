@@ -1,0 +1,117 @@
+"""From a model file to a bundle for one arch: the plan that every board runs, and machine code beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal
+
+from midgehost.boards import Board
+from midgehost.codegen import mpy
+from midgehost.codegen.lowering import MachinePlan, machine_arch, machine_plan
+from midgehost.codegen.machine import Form
+from midgehost.models import convert as general
+from midgehost.models.bundle import Bundle, Machine
+from midgehost.models.convert import MAX_CALL_MS, OLDEST_FIRMWARE, HeapNeed
+from midgehost.models.graph import Graph
+from midgehost.models.prune import prune
+
+TILE_BYTES: Final = 4032  # of weights in flash: what any block of a littlefs file holds, less its skip list
+
+Weights = Literal["auto", "ram", "flash"]
+
+_OLDEST: Final = {"rv32imc": "1.24"}  # firmware that loads native code of this arch
+_SLOWEST_MHZ: Final = 125  # a plan for no board in particular is cut for the slowest of its arch
+_FLASH_CYCLES_A_BYTE: Final = 7.0
+# Heap on the board: tests/bench/test_heap.py holds them to it.
+_BYTES_A_CALL: Final = 64
+_BYTES_A_TILE: Final = 64
+_BYTES_A_FLASH_TILE: Final = 32
+_OVERHEAD: Final = 14_000
+_FREE: Final = 0.85  # of a board's heap is for the model: the node takes the rest
+
+
+def convert(
+    model: Path | bytes | Graph,
+    board: Board | None = None,
+    arch: str | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    optimize: Form = "speed",
+    weights: Weights = "auto",
+    fallback: bool = True,
+    pruned: bool = True,
+) -> Bundle:
+    """The bundle of a model for a board and the mpy arch that it reports; None: for any, without machine code.
+
+    `weights` says where they lie while the machine code runs: in RAM if they fit, else in flash. Without `fallback`
+    the bundle holds machine code only: half the size, and a board that cannot run it has no model. `pruned` leaves out
+    what is dead; its plan has another graph's operators then. Raises ModelError
+    for everything that midge does not compute or the board cannot hold.
+    """
+    arch = machine_arch(arch)
+    if arch is None:
+        return general.convert(model, board, labels=labels)
+    graph = general.load(model)
+    bundle = general.make_bundle(model, board, labels=labels)
+    plan = plan_for(prune(graph) if pruned else graph, board, arch, optimize, weights)
+    bundle = with_machine_code(bundle, plan)
+    general.require_heap(board, bundle.meta["machine"]["heap_bytes"])
+    if not fallback or (board is not None and bundle.meta["heap_bytes"] > board.heap_bytes):
+        return replace(bundle, meta={**bundle.meta, "levels": ["machine"]}, calls=(), params=(), tiles=())
+    return bundle
+
+
+def plan_for(graph: Graph, board: Board | None, arch: str, optimize: Form, weights: Weights) -> MachinePlan:
+    """The machine code's plan for a board: weights in RAM if they fit there beside the rest, else in flash."""
+    clock = _SLOWEST_MHZ if board is None else board.clock_mhz
+    cycles = MAX_CALL_MS * 1000.0 * clock
+    if weights != "flash":
+        plan = machine_plan(graph, arch, cycles, optimize=optimize)
+        heap = None if board is None else int(board.heap_bytes * _FREE)
+        if heap is not None and heap_need(plan).total > heap:
+            budget = heap - heap_need(plan).total + sum(len(tile) for tile in plan.plan.tiles)
+            plan = machine_plan(graph, arch, cycles, optimize=optimize, weight_budget=max(0, budget))
+        if heap is None or weights == "ram" or heap_need(plan).total <= heap:
+            return plan
+    cycles_a_byte = board.flash_cycles_per_byte if board else _FLASH_CYCLES_A_BYTE
+    return machine_plan(graph, arch, cycles, optimize=optimize, tile_bytes=TILE_BYTES, cycles_per_byte=cycles_a_byte)
+
+
+def heap_need(plan: MachinePlan) -> HeapNeed:
+    """The heap that this plan takes on a board; weights that stay in flash take none."""
+    layout = plan.plan.layout
+    in_ram = plan.tile_bytes is None
+    return HeapNeed(
+        arena=layout.arena_bytes,
+        scratch=layout.scratch_bytes,
+        plan=_BYTES_A_CALL * len(plan.plan.calls) + plan.code_bytes,
+        params=4 * len(plan.plan.params),
+        weights=sum(len(tile) + _BYTES_A_TILE if in_ram else _BYTES_A_FLASH_TILE for tile in plan.plan.tiles),
+        overhead=_OVERHEAD,
+    )
+
+
+def with_machine_code(bundle: Bundle, plan: MachinePlan) -> Bundle:
+    """The bundle with this plan's machine code in it."""
+    layout, inner = plan.plan.layout, plan.plan
+    inputs, outputs = general.tensors_of(plan.graph, layout)
+    outputs = (replace(outputs[0], labels=bundle.outputs[0].labels), *outputs[1:])
+    code = {f"k{i}": routine.code for i, routine in enumerate(plan.routines)}
+    kernels = mpy.write_module(plan.arch, f"{bundle.name}.py", code)
+    meta = {
+        **bundle.meta,
+        "arch": plan.arch,
+        "levels": ["machine", *bundle.meta["levels"]],
+        "machine": {
+            "arch": plan.arch,
+            "arena_bytes": layout.arena_bytes,
+            "heap_bytes": heap_need(plan).total,
+            "oldest_firmware": _OLDEST.get(plan.arch, OLDEST_FIRMWARE),
+            "residence": "ram" if plan.tile_bytes is None else "flash",
+            "scratch_bytes": layout.scratch_bytes,
+        },
+    }
+    machine = Machine(inputs, outputs, inner.calls, inner.params, inner.tiles, kernels)
+    return replace(bundle, meta=meta, machine=machine)
