@@ -1,0 +1,30 @@
+"""The kernels of armv6m."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from midgehost.codegen.armv6m import conv
+from midgehost.codegen.machine import Backend, Form, MachineCall
+from midgehost.models.graph import Node
+from midgehost.models.ops.base import Call
+
+
+class ArmV6M(Backend):
+    """Cortex-M0+."""
+
+    arch = "armv6m"
+
+    def fast(self, node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+        match node.kind:
+            case "CONV_2D":
+                return conv.calls(node, tile_bytes)
+            case _:
+                return None
+
+    def general(self, call: Call) -> MachineCall:
+        raise NotImplementedError
+
+
+BACKEND: Final = ArmV6M()
