@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,33 +13,56 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from midgehost.boards import Board
+    from midgehost.codegen.inspect import Report as MachineReport
+    from midgehost.errors import MidgeError
     from midgehost.models.convert import HeapNeed
     from midgehost.models.inspect import Report
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="A .tflite file.")],
-    board: Annotated[str | None, typer.Option(help="Compare with this board's heap.")] = None,
+    board: Annotated[str | None, typer.Option(help="On this board: heap, kernels and milliseconds.")] = None,
+    optimize: Annotated[
+        Literal["speed", "size"], typer.Option(help="The fastest kernels, or small weights.")
+    ] = "speed",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Shows operators, multiply-accumulates and memory, and every reason why midge refuses the model (exit 2)."""
     from midgehost.boards import board as find_board
+    from midgehost.codegen.inspect import inspect as inspect_machine
+    from midgehost.errors import TooBig
     from midgehost.models.convert import load
     from midgehost.models.inspect import inspect
 
     target = find_board(board) if board else None
-    report = inspect(load(model), target)
+    graph = load(model)
+    report = inspect(graph, target)
+    refusals = report.refusals
+    machine = None
+    if target is not None and all(isinstance(refusal, TooBig) for refusal in refusals):
+        machine = inspect_machine(graph, target, optimize)
+        if machine is not None and machine.fits:
+            refusals = []
     if as_json:
-        print(json.dumps(report.as_dict()))
+        found = report.as_dict() | {"refusals": [refusal.as_dict() for refusal in refusals]}
+        print(json.dumps(found | ({"machine": machine.as_dict()} if machine else {})))
     else:
-        _show(report, model.name, target)
-    return 2 if report.refusals else 0
+        _show(report, machine, model.name, target)
+        for refusal in refusals:
+            _say_refusal(refusal)
+    return 2 if refusals else 0
 
 
-def _show(report: Report, name: str, board: Board | None) -> None:
-    from rich.box import SIMPLE
+def _say_refusal(refusal: MidgeError) -> None:
     from rich.console import Console
     from rich.markup import escape
+
+    Console(highlight=False).print(f"[bold red]refused[/] {escape(str(refusal))} [dim]({refusal.code})[/]")
+
+
+def _show(report: Report, machine: MachineReport | None, name: str, board: Board | None) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -51,24 +74,40 @@ def _show(report: Report, name: str, board: Board | None) -> None:
     operators.add_column("output")
     operators.add_column("MACs", justify="right", footer=f"{report.macs:,}")
     operators.add_column("weights B", justify="right", footer=f"{report.weight_bytes:,}")
+    if machine is not None:
+        operators.add_column("kernels")
+        operators.add_column("packed B", justify="right", footer=f"{machine.weight_bytes:,}")
+        operators.add_column("ms, RAM", justify="right", footer=f"{sum(op.ms_ram for op in machine.ops):,.2f}")
+        operators.add_column("ms, flash", justify="right", footer=f"{sum(op.ms_flash for op in machine.ops):,.2f}")
     for op in report.ops:
         output = f"{op.dtype} {'x'.join(str(size) for size in op.output)}"
-        operators.add_row(str(op.index), op.op, output, f"{op.macs:,}", f"{op.weight_bytes:,}")
+        row = [str(op.index), op.op, output, f"{op.macs:,}", f"{op.weight_bytes:,}"]
+        if machine is not None:
+            made = machine.ops[op.index]
+            pruned = f" (-{made.removed} channels)" if made.removed else ""
+            row += [made.kernels + pruned, f"{made.weight_bytes:,}", f"{made.ms_ram:.2f}", f"{made.ms_flash:.2f}"]
+        operators.add_row(*row)
     console.print(operators)
     if report.heap is not None:
-        console.print(_heap_table(report.heap, board))
-    for refusal in report.refusals:
-        console.print(f"[bold red]refused[/] {escape(str(refusal))} [dim]({refusal.code})[/]")
+        console.print(_heap_table(report.heap, machine.heap if machine else None, board))
+    if machine is not None:
+        console.print(
+            f"machine code for {machine.arch}: {machine.ms:,.1f} ms an inference by the cost model, weights in "
+            f"{'RAM' if machine.residence == 'ram' else 'flash'}; longest call {machine.longest_call_ms:.1f} ms; "
+            f"{machine.code_bytes:,} bytes of code"
+        )
 
 
-def _heap_table(need: HeapNeed, board: Board | None) -> Table:
-    """Where the heap goes; with a board, how much of its own that is."""
+def _heap_table(need: HeapNeed, machine: HeapNeed | None, board: Board | None) -> Table:
+    """Where the heap goes, for the plan of every board and for machine code; with a board, how much of its own."""
     from rich.box import SIMPLE
     from rich.table import Table
 
     table = Table(box=SIMPLE, pad_edge=False, show_footer=True)
     table.add_column("heap", footer=f"of {board.heap_bytes:,} on {board.title}" if board else "")
-    table.add_column("bytes", justify="right", footer=f"{need.total:,}")
+    table.add_column("viper, portable" if machine else "bytes", justify="right", footer=f"{need.total:,}")
+    if machine is not None:
+        table.add_column("machine code", justify="right", footer=f"{machine.total:,}")
     for name, nbytes in asdict(need).items():
-        table.add_row(name, f"{nbytes:,}")
+        table.add_row(name, f"{nbytes:,}", *([f"{getattr(machine, name):,}"] if machine else []))
     return table

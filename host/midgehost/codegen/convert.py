@@ -55,7 +55,7 @@ def convert(
         return general.convert(model, board, labels=labels)
     graph = general.load(model)
     bundle = general.make_bundle(model, board, labels=labels)
-    plan = plan_for(prune(graph) if pruned else graph, board, arch, optimize, weights)
+    plan = plan_for(graph, board, arch, optimize, weights, pruned)
     bundle = with_machine_code(bundle, plan)
     general.require_heap(board, bundle.meta["machine"]["heap_bytes"])
     if not fallback or (board is not None and bundle.meta["heap_bytes"] > board.heap_bytes):
@@ -63,8 +63,16 @@ def convert(
     return bundle
 
 
-def plan_for(graph: Graph, board: Board | None, arch: str, optimize: Form, weights: Weights) -> MachinePlan:
+def plan_for(
+    graph: Graph,
+    board: Board | None,
+    arch: str,
+    optimize: Form = "speed",
+    weights: Weights = "auto",
+    pruned: bool = True,
+) -> MachinePlan:
     """The machine code's plan for a board: weights in RAM if they fit there beside the rest, else in flash."""
+    graph = prune(graph) if pruned else graph
     clock = _SLOWEST_MHZ if board is None else board.clock_mhz
     cycles = MAX_CALL_MS * 1000.0 * clock
     if weights != "flash":
