@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from rp2040py.rp2040 import RP2040
 
-from midgehost.codegen.sim.core import INSTRUCTION_LIMIT, READ, WRITE, Core, Fault, Memory
+from midgehost.codegen.sim.core import READ, WRITE, Core, Fault, Memory
 
 _SRAM, _FLASH = 0x2000_0000, 0x1000_0000
 _BREAKPOINT: Final = b"\x00\xbe"  # BKPT #0
@@ -65,13 +65,13 @@ class ArmV6M(Core):
         registers[13], registers[14], registers[15] = self.stack, self._landing | 1, code
         core.cycles = 0
         try:
-            deque(islice(iter(core.execute_instruction, 0), INSTRUCTION_LIMIT), maxlen=0)
+            deque(islice(iter(core.execute_instruction, 0), self.limit), maxlen=0)
         except _Returned:
             pass
         except Fault as fault:
             raise Fault(f"{fault}, near offset {registers[15] - 2 - code:#x} of the routine") from None
         else:
-            raise Fault(f"the routine runs longer than {INSTRUCTION_LIMIT:,} instructions")
+            raise Fault(f"the routine runs longer than {self.limit:,} instructions")
         changed = [f"r{register}" for register, value in _SAVED.items() if registers[register] != value]
         if registers[13] != self.stack:
             changed.append("sp")

@@ -18,7 +18,7 @@ READ, WRITE = 1, 2  # rights to a word
 GAP: Final = 16  # bytes that nobody has behind every piece of memory
 STACK_BYTES: Final = 512  # what a routine may push
 POISON: Final = 0xA5  # fills memory that nobody has written
-INSTRUCTION_LIMIT: Final = 1_000_000_000  # of one call; a routine that needs more has run away
+INSTRUCTION_LIMIT: Final = 100_000_000  # of one call; a routine that needs more has run away
 
 
 class Fault(RuntimeError):
@@ -76,7 +76,8 @@ class Memory:
 class Core(ABC):
     """An emulated core. Use it as a context manager, or `close` it.
 
-    `ram` ends in the stack and the record of arguments; `rom` is where `load` places things, it may be `ram` itself.
+    `ram` ends in the stack; `rom` is where `load` places things, it may be `ram` itself. A call that executes more than
+    `limit` instructions is a fault.
     """
 
     arch: ClassVar[str]
@@ -87,6 +88,7 @@ class Core(ABC):
     def __init__(self, ram: Memory, rom: Memory | None = None) -> None:
         self.ram = ram
         self.rom = rom or ram
+        self.limit = INSTRUCTION_LIMIT
         self._blocks = ram.alloc(4 * BLOCK_WORDS, 16, READ)
         self._args = ram.alloc(4, 16, READ)
         low = ram.end - GAP - STACK_BYTES

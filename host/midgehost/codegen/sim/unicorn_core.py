@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Final
 
-from midgehost.codegen.sim.core import GAP, INSTRUCTION_LIMIT, Core, Fault, Memory
+from midgehost.codegen.sim.core import GAP, Core, Fault, Memory
 from midgehost.codegen.sim.unicorn_worker import ANSWER, OK, ORIGIN, REQUEST
 
 _RAM_BYTES: Final = 4 << 20
@@ -59,7 +59,7 @@ class UnicornCore(Core):
             if self._stale:
                 requests.write(REQUEST.pack(b"f", False, 0, 0, 0, 0, 0))
                 self._stale = False
-            requests.write(REQUEST.pack(b"c", check, code, args, self.stack, self._landing, INSTRUCTION_LIMIT))
+            requests.write(REQUEST.pack(b"c", check, code, args, self.stack, self._landing, self.limit))
             requests.flush()
             answer = answers.read(ANSWER.size)
         except BrokenPipeError:
