@@ -1,9 +1,17 @@
-"""The cost model in one place: what counts mean in milliseconds, and how good the estimates are that slice a plan."""
+"""The cost model in one place: what a general kernel's call costs, and what counts mean in milliseconds on a board.
+
+Hand-written kernels know their own cost; the general ones are fitted here to counts on the emulated cores, by
+`tools/fit_costs.py`: so much a call, an output, a term of an output, an inner loop.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
+
+from midgehost.models.kernels import Kernel
+from midgehost.models.ops.base import Call
 
 CLOCK_MHZ: Final[Mapping[str, int]] = {  # Pico, Pico 2, ESP32-C3 and ESP32, as MicroPython starts them
     "armv6m": 125,
@@ -11,3 +19,81 @@ CLOCK_MHZ: Final[Mapping[str, int]] = {  # Pico, Pico 2, ESP32-C3 and ESP32, as 
     "rv32imc": 160,
     "xtensawin": 160,
 }
+# Counts of RV32 and Xtensa are instructions. Judged from published times of ESP-NN, which are 0.98 to 1.2 times its
+# instructions on the emulated core.
+CYCLES_A_COUNT: Final[Mapping[str, float]] = {"armv6m": 1.0, "armv7emsp": 1.0, "rv32imc": 1.2, "xtensawin": 1.2}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a call has to do: output values, `terms` that they are made of (MACs, bytes), and inner loops entered or,
+    for CONV_2D, values that are gathered. A walk's rows count as outputs."""
+
+    outputs: int
+    terms: int
+    loops: int = 0
+
+
+def work(call: Call) -> Work:
+    """A call's work, from its parameters (written above each device kernel)."""
+    p, rows, kernel = call.params, call.rows, Kernel(call.kernel)
+    match kernel:
+        case Kernel.FULLY_CONNECTED:
+            return Work(rows, rows * p[0], rows // p[1] * p[0])
+        case Kernel.CONV_2D:
+            pixels, size = rows * p[3], p[4] * p[5]
+            return Work(pixels * p[13], pixels * size * p[13] * p[14], pixels * size * p[12])
+        case Kernel.DEPTHWISE_CONV_2D | Kernel.AVERAGE_POOL_2D | Kernel.MAX_POOL_2D:
+            channels = p[13] if kernel == Kernel.DEPTHWISE_CONV_2D else p[12]
+            lines, columns = (_inside(*p[axis:12:2]) for axis in (0, 1))
+            images = rows // p[2] * channels
+            return Work(images * p[2] * p[3], images * lines * columns, images * lines * p[3])
+        case Kernel.MEAN:
+            return Work(rows, rows * p[0])
+        case Kernel.ADD | Kernel.MUL | Kernel.MAXIMUM | Kernel.MINIMUM:
+            return Work(rows, rows * p[8])
+        case Kernel.FILL:
+            return Work(rows, rows * p[1])
+        case Kernel.COPY:
+            return Work(rows, rows * p[0], rows * p[1])
+        case Kernel.LOOKUP_INT8 | Kernel.LOOKUP_FLOAT32 | Kernel.QUANTIZE_FLOAT32 | Kernel.SOFTMAX:
+            return Work(rows, rows * p[0])
+
+
+def _inside(size: int, out: int, window: int, stride: int, dilation: int, padding: int) -> int:
+    """How many positions of a window lie inside of the image, over all outputs of an axis."""
+    return sum(0 <= o * stride - padding + k * dilation < size for o in range(out) for k in range(window))
+
+
+def general(call: Call, arch: str) -> float:
+    """What a call costs on the general kernels of an arch, in its core's unit."""
+    a_call, an_output, a_term, a_loop = _COSTS[arch][Kernel(call.kernel)]
+    done = work(call)
+    return a_call + an_output * done.outputs + a_term * done.terms + a_loop * done.loops
+
+
+def milliseconds(count: float, arch: str, clock_mhz: float) -> float:
+    """How long a count of an arch's core takes at a clock, memory never waiting."""
+    return count * CYCLES_A_COUNT[arch] / (clock_mhz * 1000)
+
+
+# (a call, an output, a term, a loop) as `tools/fit_costs.py` prints them.
+_M0: Final[Mapping[Kernel, tuple[float, float, float, float]]] = {
+    Kernel.FULLY_CONNECTED: (201, 119.9, 6.52, 11.7),
+    Kernel.CONV_2D: (612, 172.7, 7.26, 34.1),
+    Kernel.DEPTHWISE_CONV_2D: (1026, 122.7, 20.70, 22.1),
+    Kernel.AVERAGE_POOL_2D: (400, 189.3, 7.74, 0.0),
+    Kernel.MAX_POOL_2D: (774, 51.5, 10.60, 1.9),
+    Kernel.MEAN: (102, 209.7, 8.80, 0.0),
+    Kernel.ADD: (83, 114.2, 84.61, 0.0),
+    Kernel.MUL: (74, 126.8, 85.26, 0.0),
+    Kernel.MAXIMUM: (59, 104.0, 39.79, 0.0),
+    Kernel.MINIMUM: (66, 90.1, 40.76, 0.0),
+    Kernel.COPY: (154, 32.5, 3.63, 88.0),
+    Kernel.FILL: (51, 0.8, 1.50, 0.0),
+    Kernel.LOOKUP_INT8: (48, 3.0, 7.23, 0.0),
+    Kernel.LOOKUP_FLOAT32: (40, 0.0, 12.00, 0.0),
+    Kernel.QUANTIZE_FLOAT32: (83, 0.0, 281.54, 0.0),
+    Kernel.SOFTMAX: (74, 445.4, 107.37, 0.0),
+}
+_COSTS: Final = {"armv6m": _M0, "armv7emsp": _M0, "rv32imc": _M0, "xtensawin": _M0}
