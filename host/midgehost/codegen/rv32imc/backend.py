@@ -8,6 +8,7 @@ from typing import Final
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.codegen.rv32imc.conv import conv_calls
 from midgehost.codegen.rv32imc.dense import dense_calls
+from midgehost.codegen.rv32imc.depthwise import SIZE, depthwise_calls
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
 from midgehost.models.ops.convolution import kernel_window
@@ -24,6 +25,8 @@ class Rv32imc(Backend):
         match node.kind:
             case "CONV_2D":
                 return _convolution(node, tile_bytes)
+            case "DEPTHWISE_CONV_2D":
+                return _depthwise(node, tile_bytes)
             case "FULLY_CONNECTED":
                 return _dense(node, form, tile_bytes)
             case _:
@@ -41,6 +44,18 @@ def _convolution(node: Node, tile_bytes: int | None) -> Sequence[MachineCall] | 
     if (window.dilation_height, window.dilation_width) != (1, 1):
         return None
     return conv_calls(node, window, source.shape[3], weights.reshape(len(weights), -1), tile_bytes)
+
+
+def _depthwise(node: Node, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+    source = node.input(0)
+    window = kernel_window(node)
+    if source.shape[0] != 1 or node.output.shape[3] != source.shape[3]:
+        return None  # a batch, several filters a channel
+    if (window.height, window.width) != (SIZE, SIZE) or (window.dilation_height, window.dilation_width) != (1, 1):
+        return None
+    if window.stride_height != window.stride_width or window.stride_width > 2:
+        return None
+    return depthwise_calls(node, window, tile_bytes)
 
 
 def _dense(node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:

@@ -1,9 +1,9 @@
 """A chain of unrolled taps that is entered in the middle: how chunks of any length run without a loop.
 
 The taps are emitted from the `longest`-th to the last, each reading at fixed distances *before* two pointers; behind
-the last one the sums are flushed and the next chunk is dispatched to. A chunk of n taps enters at `entries[n]`: code that
+the last one the sums are flushed and the next chunk is dispatched to. A chunk of n taps has an entry of its own, which
 moves the pointers to the chunk's end, does the first tap with plain products (no sum to add to yet) and jumps to the
-n - 1 taps that are left. The stream's headers are distances from the chain's `anchor`, see `header`.
+n - 1 taps that are left. The stream's headers are distances from the chain's anchor, see `header`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A tap is two weights (bytes of the stream) times three words: 12 multiply-accumulates in 17 instructions. The stream
 holds, for each group of filters, records of two neighbouring filters f and f + 1:
 
-    f, or -1 behind the last; what A and B start at; then per chunk a header (int16, see `chain`) and its weights in
-    turn; the header of the tail; from the next multiple of 4 on the tail's parameters of f, then of f + 1.
+    f, or -1 behind the last; per chunk a header (int16, see `chain`) and its weights in turn; the header of the tail;
+    from the next multiple of 4 on the tail's parameters of f, then of f + 1.
 
 A call's rows are (tile, group) pairs, all groups of a tile after one another: the first one packs the tile into the
 scratch, the others find it there.
@@ -89,8 +89,8 @@ class _Taps(Chain):
     def flush(self) -> None:
         for sums, lows, highs in zip(_T, _A, _B, strict=True):
             for t, low, high in zip(sums, lows, highs, strict=True):
-                self.a.add(t, t, _BIAS)
                 self.a.add(low, low, t)
+                self.a.add(t, t, _BIAS)
                 self.a.srai(t, t, 16)
                 self.a.add(high, high, t)
         self.dispatch()
@@ -190,11 +190,9 @@ class _Program:
         a.add(T0, T0, T1)
         frame.store(T0, "at")
         frame.load(_TERMS, "scratch")
-        for offset, (first, *others) in ((4, _flat(_A)), (8, _flat(_B))):
-            a.lw(first, _STREAM, offset)
-            for register in others:
-                a.mv(register, first)
-        a.addi(_STREAM, _STREAM, 12)
+        for register in _flat(_A + _B):
+            a.li(register, 0)
+        a.addi(_STREAM, _STREAM, 4)
         self.chain.dispatch()
 
     def _separate(self) -> None:
@@ -369,7 +367,7 @@ def _record(program: _Program, tails: Tails, weights: NDArray[Any], first: int) 
     kind = tails.kind(rows)
     lengths = packing.chunks(some, LONGEST)
     headers = program.chain.headers()
-    data = struct.pack("<3i", first, packing.a_start(len(lengths)), packing.b_start(len(lengths)))
+    data = struct.pack("<i", first)
     at = 0
     for length in lengths:
         data += struct.pack("<h", headers[length - 1]) + some[:, at : at + length].T.tobytes()
@@ -385,7 +383,7 @@ def _record(program: _Program, tails: Tails, weights: NDArray[Any], first: int) 
 def _cost(lengths: Sequence[int], kind: Kind) -> float:
     """Instructions of a record for one tile."""
     taps = sum(17 * length + 24 for length in lengths)
-    return 37 + taps + {"straight": 121, "bent": 140, "exact": 470}[kind]
+    return 34 + taps + {"straight": 121, "bent": 140, "exact": 470}[kind]
 
 
 def _packing_cost(window: Window, terms: int, bordered: bool) -> float:

@@ -6,8 +6,8 @@ of four rows as bytes in offset binary, w + 128. Two masks make two factors of i
 OFFSET; what that adds to a chunk's sums is OFFSET times the sum of its inputs, and is taken off again at the flush.
 
 Words j of a group: rows 4j and 4j + 2, rows 4j + 1 and 4j + 3. The stream holds a table of the groups' places, then for
-each group: what A and B start at; per chunk a header (int32, see `chain`) and its weights; the header of the tail; the
-tail's parameters of each row. A call's rows are groups.
+each group: per chunk a header (int32, see `chain`) and its weights; the header of the tail; the tail's parameters of
+each row. A call's rows are groups.
 """
 
 from __future__ import annotations
@@ -83,12 +83,9 @@ class _Taps(Chain):
             self.a.add(_T[i], _T[i], _WEIGHTS[i])
 
     def flush(self) -> None:
-        self.flush_by(_BIAS)
-
-    def flush_by(self, bias: int) -> None:
         for t, low, high in zip(_T[: self._words], _A, _B, strict=False):
-            self.a.add(t, t, bias)
             self.a.add(low, low, t)
+            self.a.add(t, t, _BIAS)
             self.a.srai(t, t, 16)
             self.a.add(high, high, t)
         self.dispatch()
@@ -148,8 +145,9 @@ class _ByteTaps(_Taps):
 
     def flush(self) -> None:
         self.a.mul(_INPUTS, _INPUTS, _OFFSET)
-        self.a.sub(_INPUTS, _BIAS, _INPUTS)
-        self.flush_by(_INPUTS)
+        for t in _T[: self._words]:
+            self.a.sub(t, t, _INPUTS)
+        super().flush()
 
     def prepare(self) -> None:
         super().prepare()
@@ -223,11 +221,8 @@ class _Program:
         a.add(A0, A0, A1)
         frame.store(A0, "at")
         frame.load(_INPUT, "in0")
-        for offset, registers in ((0, _A), (4, _B)):
-            a.lw(registers[0], _STREAM, offset)
-            for register in registers[1 : self._words]:
-                a.mv(register, registers[0])
-        a.addi(_STREAM, _STREAM, 8)
+        for register in _A[: self._words] + _B[: self._words]:
+            a.li(register, 0)
         self.chain.dispatch()
 
     def _sums(self) -> list[tuple[int, int]]:
@@ -352,7 +347,7 @@ def _group(program: _Program, tails: Tails, weights: NDArray[Any], first: int) -
     kind = tails.kind(rows)
     lengths = packing.chunks(some, program.chain.longest)
     headers = program.chain.headers()
-    data = struct.pack("<2i", packing.a_start(len(lengths)), packing.b_start(len(lengths)))
+    data = b""
     at = 0
     for length in lengths:
         data += struct.pack("<i", headers[length - 1]) + program.chain.terms(some[:, at : at + length])

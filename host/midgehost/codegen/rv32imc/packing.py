@@ -1,22 +1,18 @@
 """Two multiply-accumulates in one: the packing and the proof that it does not overflow.
 
-A word holds two small numbers as a plain signed sum, low + 65536 * high. Multiplied by a third number w it holds both
-products, and a sum of such products holds both sums, modulo 2^32. While each of the two sums stays within
-FLOOR..TOP they can be told apart:
+A word holds two small numbers as a plain signed sum, low + 65536 * high. Multiplied by a third number it holds both
+products, and a sum T of such products holds both sums, modulo 2^32. While each of the two sums is an int16 they can be
+told apart: T + BIAS = (sum of lows + 32768) + 65536 * (sum of highs), where the first term is an unsigned 16-bit
+number, so that (T + BIAS) >> 16 is the sum of highs.
 
-    sum + BIAS = (sum of lows - FLOOR) + 65536 * (sum of highs - 128)
-
-where the first term is a 16-bit unsigned number and the second factor a 16-bit signed one. So the terms are cut into
-chunks that no x of -128..127 drives out of FLOOR..TOP, whatever its values. At the end of each chunk the sum T is
-flushed: T += BIAS; A += T; B += T >> 16. A started at `a_start` and B at `b_start` end with
-
-    B = sum of highs,   A - (B << 16) = sum of lows        (int32 arithmetic, modulo 2^32)
-
-Any two weights of -128..127 fit one chunk: their products reach -32512..32768.
+The terms are cut into chunks whose sums no x of -128..127 drives out of int16, whatever its values: at the end of each
+one T is flushed, A += T and B += (T + BIAS) >> 16. In the end B is the sum of all highs, and A - (B << 16) that of all
+lows (int32 arithmetic, modulo 2^32). A chunk of one term always fits, two do unless both weights are -128.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,18 +20,17 @@ from numpy.typing import NDArray
 
 from midgehost.models.quant import INT8_MAX, INT8_MIN
 
-FLOOR, TOP = -0x7F80, 0x807F
-BIAS: Final = -FLOOR - (128 << 16)
+FLOOR, TOP = -0x8000, 0x7FFF
+BIAS: Final = 0x8000
 
 
 def chunks(weights: NDArray[Any], longest: int) -> list[int]:
     """The lengths of the chunks into which K terms are cut, for rows of weights [rows, K] that share them."""
-    wide = weights.astype(np.int64)
-    ends = wide * INT8_MIN, wide * INT8_MAX
+    greatest, least = _extremes(weights)
     # Both grow along a row, so that a search finds how far a chunk may go.
-    tops = np.cumsum(np.pad(np.maximum(*ends), ((0, 0), (1, 0))), axis=1)
-    floors = np.cumsum(np.pad(-np.minimum(*ends), ((0, 0), (1, 0))), axis=1)
-    terms = wide.shape[1]
+    tops = np.cumsum(np.pad(greatest, ((0, 0), (1, 0))), axis=1)
+    floors = np.cumsum(np.pad(-least, ((0, 0), (1, 0))), axis=1)
+    terms = weights.shape[1]
     lengths: list[int] = []
     at = 0
     while at < terms:
@@ -48,11 +43,15 @@ def chunks(weights: NDArray[Any], longest: int) -> list[int]:
     return lengths
 
 
-def a_start(flushes: int) -> int:
-    """What A starts at, as an int32."""
-    return (-flushes * BIAS + (1 << 31)) % (1 << 32) - (1 << 31)
+def fits(weights: NDArray[Any], chunk_lengths: Sequence[int]) -> bool:
+    """Whether one row of weights may be cut into chunks of these lengths."""
+    cuts = np.cumsum([0, *chunk_lengths[:-1]])
+    greatest, least = (np.add.reduceat(extreme, cuts) for extreme in _extremes(weights))
+    return bool((greatest <= TOP).all() and (least >= FLOOR).all())
 
 
-def b_start(flushes: int) -> int:
-    """What B starts at."""
-    return 128 * flushes
+def _extremes(weights: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The greatest and the least product of each weight."""
+    wide = weights.astype(np.int64)
+    ends = wide * INT8_MIN, wide * INT8_MAX
+    return np.maximum(*ends), np.minimum(*ends)

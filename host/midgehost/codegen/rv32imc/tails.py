@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from midgehost.codegen.asm.rv32 import T0, T1, T2, T3, T4, Rv32
-from midgehost.codegen.requantise import Channels, MulHigh, fit_mulhigh, layer
+from midgehost.codegen.requantise import MULHIGH_POSTS, Channels, MulHigh, fit_mulhigh, layer
 from midgehost.models.graph import Node
 
 Kind = Literal["straight", "bent", "exact"]  # a line, a line with a step at the zero point, TFLM's double rounding
@@ -24,10 +24,10 @@ class Tails:
     post: int
 
     @classmethod
-    def of(cls, node: Node) -> Tails:
-        """The tails of a dense or convolution layer."""
+    def of(cls, node: Node, posts: Sequence[int] = MULHIGH_POSTS) -> Tails:
+        """The tails of a dense or convolution layer; `posts` may be the shift behind the high word."""
         channels = layer(node)
-        lines = fit_mulhigh(channels)
+        lines = fit_mulhigh(channels, posts)
         shared = next((line for line in lines if line is not None), None)
         return cls(channels, lines, shared.pre if shared else 0, shared.post if shared else 16)
 
