@@ -36,6 +36,7 @@ class XtensaWin(Core):
     """Counts instructions."""
 
     arch, unit, estimate = "xtensawin", "instructions", False
+    always_checked = True
 
     def __init__(self) -> None:
         data = memoryview(bytearray(_RAM_BYTES))

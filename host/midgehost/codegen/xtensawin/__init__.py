@@ -1,0 +1,1 @@
+"""Kernels for ESP32 and ESP32-S3."""
