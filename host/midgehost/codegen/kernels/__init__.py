@@ -1,0 +1,145 @@
+"""Every kernel number of models/kernels.py, for every arch: written once in the intermediate representation.
+
+They take the weights of the viper kernels and mostly their parameters too; where a kernel wants something worked out
+that the host can know, `general` adds it. Rows are at most what a few thousand multiply-accumulates take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from midgehost.codegen.ir.code import Builder
+from midgehost.codegen.ir.lower import Lowering
+from midgehost.codegen.ir.lower_rv32 import Rv32Lowering
+from midgehost.codegen.ir.lower_thumb import ThumbLowering
+from midgehost.codegen.ir.lower_thumb2 import Thumb2Lowering
+from midgehost.codegen.ir.lower_xtensa import XtensaLowering
+from midgehost.codegen.kernels import conv, dense, elementwise, move, pool, softmax, table
+from midgehost.codegen.machine import MachineCall, Routine
+from midgehost.models.kernels import Kernel
+from midgehost.models.ops.base import Call
+
+LOWERINGS: Final[Mapping[str, type[Lowering[Any]]]] = {
+    "armv6m": ThumbLowering,
+    "armv7emsp": Thumb2Lowering,
+    "rv32imc": Rv32Lowering,
+    "xtensawin": XtensaLowering,
+}
+_ROW_MACS: Final = 4096  # what a row of CONV_2D computes at most, unless a filter is larger
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A call's parameters as the kernel here takes them, and what follows from them."""
+
+    params: Sequence[int]
+    rows: int
+    scratch_bytes: int = 0
+
+
+def general(call: Call, arch: str) -> MachineCall:
+    """The call on the machine code of an arch: "armv6m", "armv7emsp", "rv32imc" or "xtensawin"."""
+    kernel = Kernel(call.kernel)
+    prepared = _PREPARE.get(kernel, _as_it_is)(call)
+    return MachineCall(
+        routine(kernel, arch),
+        call.in0,
+        call.out,
+        call.in1,
+        call.weights,
+        prepared.params,
+        prepared.scratch_bytes,
+        prepared.rows,
+        call.macs,
+    )
+
+
+@cache
+def routine(kernel: Kernel, arch: str) -> Routine:
+    """A kernel's machine code."""
+    lowering = LOWERINGS[arch]()
+    return lowering.routine(f"general.{kernel.name.lower()}", program(kernel, lowering))
+
+
+def program(kernel: Kernel, lowering: Lowering[Any]) -> Builder:
+    """A kernel's program for a machine."""
+    builder = Builder(lowering.features)
+    _PROGRAMS[kernel](builder)
+    return builder
+
+
+_PROGRAMS: Final[Mapping[Kernel, Callable[[Builder], None]]] = {
+    Kernel.FULLY_CONNECTED: dense.fully_connected,
+    Kernel.CONV_2D: conv.conv_2d,
+    Kernel.DEPTHWISE_CONV_2D: conv.depthwise_conv_2d,
+    Kernel.AVERAGE_POOL_2D: pool.average_pool_2d,
+    Kernel.MAX_POOL_2D: pool.max_pool_2d,
+    Kernel.MEAN: pool.mean,
+    Kernel.ADD: elementwise.add,
+    Kernel.MUL: elementwise.mul,
+    Kernel.MAXIMUM: elementwise.maximum,
+    Kernel.MINIMUM: elementwise.minimum,
+    Kernel.COPY: move.copy,
+    Kernel.FILL: move.fill,
+    Kernel.LOOKUP_INT8: table.lookup_int8,
+    Kernel.LOOKUP_FLOAT32: table.lookup_float32,
+    Kernel.QUANTIZE_FLOAT32: table.quantize_float32,
+    Kernel.SOFTMAX: softmax.softmax,
+}
+
+
+def _as_it_is(call: Call) -> _Prepared:
+    return _Prepared(call.params, call.rows)
+
+
+def _fully_connected(call: Call) -> _Prepared:
+    return _Prepared(call.params, call.rows, scratch_bytes=call.params[0])
+
+
+def _conv_2d(call: Call) -> _Prepared:
+    p = call.params
+    out_h, out_w, height, width = p[2:6]
+    channels, filters, depth = p[12:15]
+    size, group = height * width * depth, filters * depth // channels
+    per_row = max(n for n in range(1, group + 1) if group % n == 0 and (n == 1 or n * size <= _ROW_MACS))
+    added = [per_row, size, group // per_row, channels // depth, out_w, out_h]
+    rows = call.rows * out_w * filters // per_row
+    return _Prepared([*p[:16], *added, *p[17:]], rows, conv.DIGIT_BYTES + size)
+
+
+def _depthwise_conv_2d(call: Call) -> _Prepared:
+    p = call.params
+    return _Prepared([*p[:16], p[3], p[2], *p[17:]], call.rows * p[3], conv.DIGIT_BYTES)
+
+
+def _pool(call: Call) -> _Prepared:
+    p = call.params
+    return _Prepared([*p, p[3], p[2]], call.rows * p[3], conv.DIGIT_BYTES)
+
+
+def _mean(call: Call) -> _Prepared:
+    count, outputs = call.params[:2]
+    outer, rest = call.params[1 : 2 + 2 * outputs], call.params[2 + 2 * outputs :]
+    dimensions, inner, stage = rest[0], list(rest[1 : 1 + 2 * rest[0]]), rest[1 + 2 * rest[0] :]
+    if not dimensions:
+        inner = [1, 0]
+    runs = [max(0, dimensions - 1), *inner[2:]]
+    return _Prepared([*inner[:2], count // inner[0], *outer, *runs, *stage], call.rows)
+
+
+def _softmax(call: Call) -> _Prepared:
+    return _Prepared(call.params, call.rows, scratch_bytes=4 * call.params[0])
+
+
+_PREPARE: Final[Mapping[Kernel, Callable[[Call], _Prepared]]] = {
+    Kernel.FULLY_CONNECTED: _fully_connected,
+    Kernel.CONV_2D: _conv_2d,
+    Kernel.DEPTHWISE_CONV_2D: _depthwise_conv_2d,
+    Kernel.AVERAGE_POOL_2D: _pool,
+    Kernel.MAX_POOL_2D: _pool,
+    Kernel.MEAN: _mean,
+    Kernel.SOFTMAX: _softmax,
+}
