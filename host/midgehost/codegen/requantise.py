@@ -66,7 +66,7 @@ class Channels:
     @classmethod
     def of(cls, stage: Requantise, biases: Ints, floors: Ints, tops: Ints) -> Channels:
         """The channels of this stage (a multiplier per tensor or per channel) with these folded biases and bounds."""
-        count = len(biases)
+        count, biases = len(biases), wrap_int32(floors + biases) - floors
         mantissas = np.broadcast_to(np.array(stage.mantissas, np.int64), count)
         shifts = np.broadcast_to(np.array(stage.shifts, np.int64), count)
         return cls(mantissas, shifts, biases, floors, tops, stage.zero_point, stage.low, stage.high)

@@ -205,7 +205,7 @@ def test_random_graphs() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("block", range(20))
 def test_soak_random_graphs(block: int) -> None:
-    for seed in range(1000 + 250 * block, 1250 + 250 * block):
+    for seed in range(1000 + 100 * block, 1100 + 100 * block):
         check_random_graph(seed)
 
 

@@ -56,7 +56,8 @@ class Requantise:
         return (mantissas == 0) | (safe & room & (mantissas > 0) & (shifts >= -31) & (shifts <= 30))
 
     def span(self, lows: Ints, highs: Ints) -> tuple[Ints, Ints]:
-        """The least and the greatest output of each channel for sums within lows..highs."""
+        """The least and the greatest output of each channel for sums within lows..highs, which wrap an int32."""
+        lows, highs = wrap_int32(lows), highs + wrap_int32(lows) - lows
         known = self.monotone(lows, highs) | (lows == highs)
         ends = self(lows).astype(np.int64), self(highs).astype(np.int64)
         return np.where(known, ends[0], self.low), np.where(known, ends[1], self.high)
