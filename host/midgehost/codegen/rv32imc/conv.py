@@ -28,7 +28,7 @@ from midgehost.codegen.asm.rv32 import (
 )  # fmt: skip
 
 # isort: on
-from midgehost.codegen.machine import MachineCall, Routine
+from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.rv32imc import gather, packing
 from midgehost.codegen.rv32imc.chain import Chain
 from midgehost.codegen.rv32imc.frame import Frame
@@ -37,6 +37,7 @@ from midgehost.codegen.rv32imc.parameters import Parameters
 from midgehost.codegen.rv32imc.tails import KINDS, Kind, Tails, emit_bend, emit_clamp, emit_exact, emit_line
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
+from midgehost.models.ops.convolution import kernel_window
 from midgehost.models.ops.window import Window
 
 FILTERS: Final = 2
@@ -300,7 +301,18 @@ class _Record:
     cost: float  # instructions a tile
 
 
-def conv_calls(
+def conv_2d(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] | None:
+    """The calls of a convolution; None for batches, groups, dilation, a single filter. Both forms are the same."""
+    source, weights = node.input(0), node.input(1).array()
+    window = kernel_window(node)
+    if source.shape[0] != 1 or weights.shape[3] != source.shape[3]:
+        return None
+    if (window.dilation_height, window.dilation_width) != (1, 1):
+        return None
+    return window_calls(node, window, source.shape[3], weights.reshape(len(weights), -1), tile_bytes)
+
+
+def window_calls(
     node: Node, window: Window, channels: int, weights: NDArray[Any], tile_bytes: int | None
 ) -> list[MachineCall] | None:
     """The calls for `weights` [filters, terms]; None where there is no room. A term is a byte of the window's rows."""

@@ -31,11 +31,13 @@ from midgehost.codegen.asm.rv32 import (
 from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.rv32imc import packing
 from midgehost.codegen.rv32imc.chain import Chain
+from midgehost.codegen.rv32imc.conv import window_calls
 from midgehost.codegen.rv32imc.frame import Frame
 from midgehost.codegen.rv32imc.parameters import Parameters
 from midgehost.codegen.rv32imc.tails import KINDS, Kind, Tails, emit_bend, emit_clamp, emit_exact, emit_line
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
+from midgehost.models.ops.window import Window
 
 OFFSET: Final = 0x00800080
 _EVEN_BYTES: Final = 0x00FF00FF
@@ -50,6 +52,9 @@ _X, _INPUT, _STREAM, _ANCHOR, _BIAS, _NEXT = T0, S11, RA, S10, S9, T6
 _MASK, _OFFSET, _INPUTS = T1, T2, T3  # of the small form
 
 _NAMES: Final = "last_group", "low", "high", "pre", "post", "pivot", "zero_point"
+
+
+_SMALL_MACS: Final = 1024
 
 
 class _Taps(Chain):
@@ -297,8 +302,18 @@ class _Group:
     cost: float
 
 
-def dense_calls(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] | None:
-    """The calls of a dense layer with one input vector; None where no group's weights fit a tile."""
+def fully_connected(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] | None:
+    """The calls of a dense layer; None where it is too small to be worth a routine, or no group fits a tile.
+
+    A batch of input vectors is a convolution over pixels.
+    """
+    units, depth = node.input(1).shape
+    batch = node.output.elements // units
+    if units * depth < _SMALL_MACS:
+        return None
+    if batch > 1:
+        window = Window(1, batch, 1, batch, 1, 1, 1, 1, 1, 1, 0, 0)
+        return window_calls(node, window, depth, node.input(1).array(), tile_bytes)
     for words in (4,) if form == "speed" else (4, 2):
         calls = _calls(node, _program(form, words), tile_bytes)
         if calls is not None:

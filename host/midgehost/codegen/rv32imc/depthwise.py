@@ -30,13 +30,14 @@ from midgehost.codegen.asm.rv32 import (
 )  # fmt: skip
 
 # isort: on
-from midgehost.codegen.machine import MachineCall, Routine
+from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.rv32imc import packing
 from midgehost.codegen.rv32imc.frame import Frame
 from midgehost.codegen.rv32imc.parameters import Parameters
 from midgehost.codegen.rv32imc.tails import Tails, emit_bend, emit_clamp, emit_line
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
+from midgehost.models.ops.convolution import kernel_window
 from midgehost.models.ops.window import Window
 
 SIZE: Final = 3
@@ -395,8 +396,16 @@ class _Shape:
         return cls(stride, pitch, group, band, bands, (half - 1) * stride + SIZE)
 
 
-def depthwise_calls(node: Node, window: Window, tile_bytes: int | None) -> list[MachineCall] | None:
-    """The calls of a depthwise layer with one filter a channel; None where a channel has no fitting pattern or tail."""
+def depthwise_conv_2d(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] | None:
+    """The calls of a depthwise layer; None for other windows than 3 x 3 at stride 1 or 2, batches, dilation, several
+    filters a channel, and where a channel has no fitting pattern or tail. Both forms of weights are the same."""
+    source, window = node.input(0), kernel_window(node)
+    if source.shape[0] != 1 or node.output.shape[3] != source.shape[3]:
+        return None
+    if (window.height, window.width, window.dilation_height, window.dilation_width) != (SIZE, SIZE, 1, 1):
+        return None
+    if window.stride_height != window.stride_width or window.stride_width > 2:
+        return None
     channels = node.input(0).shape[3]
     weights = node.input(1).array()[0].transpose(2, 1, 0).reshape(channels, SIZE * SIZE)  # column by column
     shape = _Shape.of(window, channels)
