@@ -8,7 +8,7 @@ value differs from the reference.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,6 +121,25 @@ def rows(arch: str, measured: Mapping[str, Measured]) -> Iterator[tuple[list[str
             yield [name, f"{label}, a MAC", f"{each:.2f}", *_peer(who, peer, each), MEMORY, weight, "", ""], True
 
 
+def costs(measured: Mapping[str, Measured]) -> Iterator[list[str]]:
+    """How far each routine's estimated cost is off, all its calls together: (routine, calls, counted, estimated)."""
+    sums: dict[str, list[float]] = {}
+    for one in measured.values():
+        for call, estimate, count in zip(one.plan.plan.calls, one.plan.costs, one.run.counts, strict=True):
+            found = sums.setdefault(one.plan.routines[call.kernel].name, [0, 0, 0])
+            for i, value in enumerate((1, count, estimate)):
+                found[i] += value
+    for name, (calls, count, estimate) in sorted(sums.items()):
+        yield [name, f"{calls:.0f}", f"{count:,.0f}", f"{estimate / count:.2f}"]
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Prints a Markdown table."""
+    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for cells in lines:
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def _peer(who: str, peer: float, ours: float) -> tuple[str, str, str]:
     """Name, number and how many times ours goes into it."""
     return (who, f"{peer:g}", f"{peer / ours:.1f}") if peer and ours else ("not measured", "", "")
@@ -143,12 +162,12 @@ def main() -> int:
         measured = {name: measure(models / f"{name}.tflite", arch, options.form) for name in options.model or MODELS}
         with sim.core(arch) as core:
             unit = f"{core.unit}{' (estimate)' if core.estimate else ''}"
-        print(f"\n### {arch}, {unit}, weights packed for {options.form}\n")
+        print(f"\n### {arch}, {unit}, weights packed for {options.form}")
         head = ["model", "layers", "ours", "peer", "peer's", "times", "memory", "bytes a weight", "target", "met"]
-        print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-        for cells, fine in rows(arch, measured):
-            print(f"| {' | '.join(cells)} |", flush=True)
-            good &= fine
+        found = list(rows(arch, measured))
+        table(head, [cells for cells, _ in found])
+        good &= all(fine for _, fine in found)
+        table(["routine", "calls", "counted", "the cost model says"], costs(measured))
         longest = {name: one.run.longest_call for name, one in measured.items()}
         print(f"\nLongest kernel call: {', '.join(f'{name} {count:,}' for name, count in longest.items())}.")
     return 0 if good else 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from midgehost.codegen import cost
 from midgehost.codegen.ir.code import Builder
 from midgehost.codegen.ir.lower import Lowering
 from midgehost.codegen.ir.lower_rv32 import Rv32Lowering
@@ -54,6 +55,7 @@ def general(call: Call, arch: str) -> MachineCall:
         prepared.scratch_bytes,
         prepared.rows,
         call.macs,
+        cost.general(call, arch),
     )
 
 

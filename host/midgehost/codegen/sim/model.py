@@ -136,7 +136,7 @@ class LoadedModel:
         sizes += [(tensor, READ | WRITE) for tensor in node.outputs]
         for tensor, rights in sizes:
             self._core.allow(self._arena + self._layout.tensors[tensor.index], aligned(tensor.nbytes), rights)
-        scratch = max((c.scratch_bytes for c in self._machine.chosen[position].lowering.calls), default=0)
+        scratch = max((c.scratch_bytes for c in self._machine.chosen[position].calls), default=0)
         if scratch:
             self._core.allow(self._arena + self._layout.scratch[position], aligned(scratch), READ | WRITE)
 
