@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from midgehost.codegen.armv6m import conv
+from midgehost.codegen.armv6m import conv, dense
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
@@ -19,7 +19,9 @@ class ArmV6M(Backend):
     def fast(self, node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
         match node.kind:
             case "CONV_2D":
-                return conv.calls(node, tile_bytes)
+                return conv.calls(node, form, tile_bytes)
+            case "FULLY_CONNECTED":
+                return dense.calls(node, tile_bytes)
             case _:
                 return None
 

@@ -11,8 +11,6 @@ A row of the call is a tile and a group of filters; the groups' streams are list
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -21,19 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.codegen import requantise
-from midgehost.codegen.armv6m import engine
-from midgehost.codegen.armv6m.engine import Sites
-from midgehost.codegen.armv6m.frame import Kernel
-from midgehost.codegen.armv6m.requantise import TABLE_PARAMS, TablePlan, emit_table, signed, stages
+from midgehost.codegen.armv6m import engine, ladder, stream
+from midgehost.codegen.armv6m.frame import Kernel, signed
+from midgehost.codegen.armv6m.ladder import Sites
+from midgehost.codegen.armv6m.requantise import TABLE_PARAMS, TablePlan, emit_table, stages
 from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7, R8, R9
-from midgehost.codegen.machine import MachineCall, Routine
+from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.requantise import Channels
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
 from midgehost.models.ops.convolution import kernel_window
 from midgehost.models.ops.window import Window
 
-_ROW_CYCLES: Final = 40_000  # a row of a call is about as long as this or shorter
 _PLANE_BYTES: Final = 6_000  # the largest copy of an image with its padding
 _BUFFER_BYTES: Final = 6_000  # of a strip's rows, if more than a window's do not fit
 _ELEMENT: Final = 8  # bytes of the tile
@@ -51,7 +48,7 @@ _BLOCK: Final = ("in0", "out", "weights", "scratch", "row0", "row1")
 
 
 @cache
-def flat() -> tuple[Routine, Sites]:
+def flat(wide: bool) -> tuple[Routine, Sites]:
     """The routine for any four pixels."""
     k = Kernel((*_FLAT, *TABLE_PARAMS), _BLOCK, (*engine.VARIABLES, "table", "source", "group", "number"))
     k.begin()
@@ -94,12 +91,12 @@ def flat() -> tuple[Routine, Sites]:
     k.label("same_tile")
     k.store(R0, "group")
     _emit_again(k)
-    engine.emit(k)
-    return Routine("conv_flat", k.code()), engine.sites(k)
+    engine.emit(k, wide)
+    return Routine(f"conv_flat{'_wide' * wide}", k.code()), engine.sites(k, wide)
 
 
 @cache
-def strips() -> tuple[Routine, Sites]:
+def strips(wide: bool) -> tuple[Routine, Sites]:
     """The routine for four neighbours of a row."""
     variables = (*engine.VARIABLES, "table", "group", "y", "x", "from_edge", "buffer", "row_bytes", "new_row", "count")
     k = Kernel((*_STRIPS, *TABLE_PARAMS), _BLOCK, variables)
@@ -144,8 +141,8 @@ def strips() -> tuple[Routine, Sites]:
     k.label("same_tile")
     k.store(R0, "group")
     _emit_again(k)
-    engine.emit(k)
-    return Routine("conv_strips", k.code()), engine.sites(k)
+    engine.emit(k, wide)
+    return Routine(f"conv_strips{'_wide' * wide}", k.code()), engine.sites(k, wide)
 
 
 def _emit_begin(k: Kernel) -> None:
@@ -500,7 +497,7 @@ class _Gather:
     cycles_first: float  # of its longest row, beside the engine
 
 
-def calls(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
+def calls(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] | None:
     """CONV_2D without groups and dilation, on at least four pixels; None for others."""
     window = kernel_window(node)
     weights = node.input(1).array()
@@ -514,7 +511,7 @@ def calls(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
     if not gathers:
         return None
     gather = min(gathers, key=lambda g: g.cycles + g.tiles * filters * depth * window.height * window.width * 10)
-    routine, sites = strips() if gather.strips else flat()
+    routine, sites = (strips if gather.strips else flat)(form == "speed")
     return _calls(node, weights.reshape(filters, -1), channels, gather, routine, sites, tile_bytes)
 
 
@@ -530,8 +527,8 @@ def _calls(
     """A call for as many filters as fit a tile, and for each image of the batch."""
     found = stages(channels, tables=True)
     table = TablePlan.of(channels, found)
-    rows = [engine.row(w, stage, channels, i, sites) for i, (w, stage) in enumerate(zip(weights, found, strict=True))]
-    parts = _parts(rows, tile_bytes, engine.end(sites))
+    rows = engine.rows(weights, found, channels, sites)
+    parts = stream.parts(rows, ladder.end(sites), tile_bytes)
     if parts is None:
         return None
     batch, height, width, filters = node.output.shape
@@ -540,10 +537,9 @@ def _calls(
     extra_at = buffer_at + -(-gather.tile_elements * _ELEMENT // 16) * 16
     made: list[MachineCall] = []
     for part in parts:
-        cycles = sum(row.cycles for row in part.rows)
         values = gather.params | {
             "groups": part.groups,
-            "group_filters": part.group_filters,
+            "group_filters": part.size,
             "filters": filters,
             "tile_at": buffer_at,
             "plane_at": extra_at,
@@ -562,55 +558,10 @@ def _calls(
                     scratch_bytes=extra_at + gather.extra_bytes,
                     rows=gather.tiles * part.groups,
                     macs=height * width * len(part.rows) * weights.shape[1],
-                    cost=gather.tiles * (cycles + _GROUP * part.groups) + gather.cycles + table.cost,
+                    cost=gather.tiles * (part.cycles + _GROUP * part.groups) + gather.cycles + table.cost,
                 )
             )
     return made
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Filters of one call, cut into groups, and their stream."""
-
-    first: int
-    rows: Sequence[engine.Row]
-    groups: int
-    group_filters: int
-    stream: bytes
-
-
-def _parts(rows: Sequence[engine.Row], tile_bytes: int | None, end: Sequence[int]) -> list[_Part] | None:
-    """All filters in one part, or in as many as it takes to fit `tile_bytes`; None where one filter does not fit."""
-    parts: list[_Part] = []
-    first = 0
-    while first < len(rows):
-        best: _Part | None = None
-        last = len(rows)
-        while best is None:
-            part = _part(first, rows[first:last], end)
-            if tile_bytes is None or len(part.stream) <= tile_bytes:
-                best = part
-            elif last - first == 1:
-                return None
-            else:
-                last = first + max(1, min(last - first - 1, (last - first) * tile_bytes // len(part.stream)))
-        parts.append(best)
-        first += len(best.rows)
-    return parts
-
-
-def _part(first: int, rows: Sequence[engine.Row], end: Sequence[int]) -> _Part:
-    groups = min(len(rows), -(-int(sum(row.cycles for row in rows)) // _ROW_CYCLES))
-    size = -(-len(rows) // groups)
-    groups = -(-len(rows) // size)
-    words: list[int] = []
-    offsets: list[int] = []
-    for group in range(groups):
-        offsets.append(4 * (groups + len(words)))
-        for row in rows[group * size : (group + 1) * size]:
-            words += row.words
-        words += end
-    return _Part(first, rows, groups, size, struct.pack(f"<{groups + len(words)}i", *offsets, *words))
 
 
 _GROUP: Final = 130  # cycles of a row of the call beside the engine and the gathering
@@ -691,4 +642,6 @@ def _strips(node: Node, window: Window) -> _Gather | None:
     one = 18.25 * run + 90
     moves = (-(-height // cycle) - 1) * max(0, runs - stride) * run * 9
     cycles = columns * (in_rows * one + moves + 4 * height * height / max(1, height // cycle)) + 2 * in_rows * span * 13
-    return _Gather(True, params, columns * height, ((cycle - 1) * stride + runs) * run, -(-span // 16) * 16, cycles, runs * one)
+    return _Gather(
+        True, params, columns * height, ((cycle - 1) * stride + runs) * run, -(-span // 16) * 16, cycles, runs * one
+    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from midgehost.codegen.asm.thumb import LR, PC, R0, R1, R2, R3, R4, R5, R6, R7, R8, R12, SP, Thumb
+from midgehost.codegen.asm.thumb import LR, PC, R0, R1, R2, R3, R4, R5, R6, R7, SP, Thumb
 from midgehost.codegen.machine import ABI, STATUS_ABI, STATUS_OK
 
 _BLOCK: Final = ("abi", "in0", "in1", "out", "weights", "params", "scratch", "row0", "row1")
-LOW: Final = (R0, R1, R2, R3, R4, R5, R6, R7)
 
 
 class Kernel(Thumb):
@@ -76,6 +75,6 @@ class Kernel(Thumb):
         self.pop([R4, R5, R6, R7, PC])
 
 
-def high(index: int) -> int:
-    """r8 to r12 and r14 by number: the six registers that sums live in."""
-    return LR if index == R12 - R8 + 1 else R8 + index
+def signed(word: int) -> int:
+    """The int32 of these 32 bits."""
+    return (word + (1 << 31) & 0xFFFFFFFF) - (1 << 31)

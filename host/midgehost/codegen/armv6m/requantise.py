@@ -1,4 +1,4 @@
-"""How a channel's sums become outputs on M0+: its form and its constants, and the code of the form that is always exact.
+"""How a channel's sums become outputs on M0+: its form, and the code of what forms share.
 
 Forms in order of speed: a line with a table of clamped outputs, a line on a clamped sum (both proved in
 `codegen.requantise`; `bent` where ties go away from a zero point in the middle), and TFLM's arithmetic step by step.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midgehost.codegen.armv6m.frame import Kernel
+from midgehost.codegen.armv6m.frame import Kernel, signed
 from midgehost.codegen.asm.thumb import LR, R0, R1, R2, R3, R4, R5, R6, R7
 from midgehost.codegen.requantise import (
     CLAMP_FIRST_POSTS,
@@ -132,16 +132,21 @@ def emit_general(k: Kernel, label: str) -> None:
     k.adds_imm(R0, R0, 1)
     k.label(down)
     k.adds(R0, R0, R3)
-    k.cmp(R0, R4)
-    k.bcond("ge", above := k.fresh())
-    k.mov(R0, R4)
-    k.label(above)
-    k.cmp(R0, R5)
-    k.bcond("le", below := k.fresh())
-    k.mov(R0, R5)
-    k.label(below)
+    emit_clamp(k, R0, R4, R5)
     k.subs_imm(R1, R1, 4 * GENERAL_WORDS)
     k.bx(LR)
+
+
+def emit_clamp(k: Kernel, value: int, low: int, high: int) -> None:
+    """value = min(max(value, low), high); low and high may be high registers."""
+    k.cmp(value, low)
+    k.bcond("ge", above := k.fresh())
+    k.mov(value, low)
+    k.label(above)
+    k.cmp(value, high)
+    k.bcond("le", below := k.fresh())
+    k.mov(value, high)
+    k.label(below)
 
 
 def table_range(stages: Sequence[Stage]) -> tuple[int, int]:
@@ -180,17 +185,17 @@ class TablePlan:
         return cls(
             16 * low_blocks - lowest,
             low_blocks,
-            (channels.low & 255) * 0x01010101,
+            signed((channels.low & 255) * 0x01010101),
             ramp,
             high_blocks,
-            (channels.high & 255) * 0x01010101,
+            signed((channels.high & 255) * 0x01010101),
             16 * low_blocks + (max(ramp, ramp // 4 * 4 + 16 * high_blocks) + 15) // 16 * 16,
         )
 
     @property
     def params(self) -> list[int]:
         """In the order of TABLE_PARAMS."""
-        return [self.base, self.low_blocks, signed(self.low_word), self.ramp, self.high_blocks, signed(self.high_word)]
+        return [self.base, self.low_blocks, self.low_word, self.ramp, self.high_blocks, self.high_word]
 
     @property
     def cost(self) -> int:
@@ -235,8 +240,3 @@ def emit_table(k: Kernel) -> None:
     k.cmp(R7, R6)
     k.bcond("ne", loop)
     k.label(end)
-
-
-def signed(word: int) -> int:
-    """A 32-bit word as the int32 that has its bits."""
-    return (word + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
