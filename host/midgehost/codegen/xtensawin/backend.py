@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from midgehost.codegen.kernels import general
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.codegen.xtensawin.dense import dense_calls
 from midgehost.codegen.xtensawin.pointwise import pointwise_calls
+from midgehost.codegen.xtensawin.windowed import windowed_calls
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
 from midgehost.models.ops.convolution import kernel_window
@@ -28,7 +30,7 @@ class XtensaWin(Backend):
                 return None
 
     def general(self, call: Call) -> MachineCall:
-        raise NotImplementedError
+        return general(call, self.arch)
 
 
 def _convolution(node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
@@ -40,7 +42,7 @@ def _convolution(node: Node, form: Form, tile_bytes: int | None) -> Sequence[Mac
     strides = window.stride_height, window.stride_width
     if weights.shape[1:3] == strides == (1, 1) and depth % 4 == 0:
         return pointwise_calls(node, weights.reshape(-1, depth), form, tile_bytes)
-    return None
+    return windowed_calls(node, window, form, tile_bytes) if node.input(0).shape[0] == 1 else None
 
 
 BACKEND: Final = XtensaWin()

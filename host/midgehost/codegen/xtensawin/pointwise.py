@@ -20,8 +20,8 @@ from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
 
 _PARAMETERS: Final = ("all_pixels", "tile_pixels", "tile_offset", *pixels.PARAMETERS)
-_TILE_BYTES: Final = 4096  # of scratch
-_ROW_COST: Final = 60_000  # instructions
+_TILE_BYTES: Final = 9600  # of scratch
+_ROW_COST: Final = 200_000  # instructions of a tile
 
 
 def pointwise_calls(node: Node, weights: NDArray[Any], form: Form, tile_bytes: int | None) -> Sequence[MachineCall]:
@@ -31,7 +31,7 @@ def pointwise_calls(node: Node, weights: NDArray[Any], form: Form, tile_bytes: i
     parameters = Parameters(Xtensa(), _PARAMETERS)
     calls: list[MachineCall] = []
     for group in filters.groups(tile_bytes):
-        tile = tile_pixels(filters, group, count)
+        tile = tile_pixels(filters, min(count, max(1, int(_ROW_COST / filters.cost(group, 1, 0)))))
         tiles = -(-count // tile)
         words = {"all_pixels": count, "tile_pixels": tile, "tile_offset": filters.scratch_row_bytes}
         widening = depth * (2.0 if form == "speed" else 3.5)
@@ -51,12 +51,10 @@ def pointwise_calls(node: Node, weights: NDArray[Any], form: Form, tile_bytes: i
     return calls
 
 
-def tile_pixels(filters: pixels.Filters, group: range, most: int) -> int:
-    """How many pixels a tile has: tiles of one size, as large as scratch and the length of a row allow."""
-    vector = filters.rounds * dot.ROUND_BYTES
-    fitting = min(_TILE_BYTES // vector, int(_ROW_COST / filters.cost(group, 1, 0)), most)
-    tiles = -(-most // max(fitting, 1))
-    return -(-most // tiles)
+def tile_pixels(filters: pixels.Filters, most: int) -> int:
+    """How many pixels a tile has: all tiles of a size, as large as scratch allows."""
+    fitting = max(_TILE_BYTES // (filters.rounds * dot.ROUND_BYTES), 1)
+    return -(-most // -(-most // fitting))
 
 
 @cache

@@ -97,5 +97,10 @@ def words_of(scales: Iterable[Scale]) -> list[int]:
     return [word for scale in scales for word in scale.words]
 
 
+def _top_bit(values: NDArray[Any]) -> NDArray[np.int64]:
+    """The number of the highest bit that is set; 0 for 0."""
+    return np.log2(np.maximum(values, 1)).astype(np.int64)
+
+
 def _int32(value: int) -> int:
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)
