@@ -41,7 +41,7 @@ from midgehost.models.ops.convolution import kernel_window
 from midgehost.models.ops.window import Window
 
 FILTERS: Final = 2
-LONGEST: Final = 16  # taps of a chunk
+LONGEST: Final = 12  # taps of a chunk
 _ROW_COST: Final = 60_000  # instructions that a row should not exceed by much
 _MOST_SCRATCH: Final = 32 << 10
 _END: Final = -1  # in place of a filter: no more records

@@ -41,7 +41,7 @@ from midgehost.models.ops.convolution import kernel_window
 from midgehost.models.ops.window import Window
 
 SIZE: Final = 3
-PATTERNS: Final = (9,), (5, 4), (2, 7), (3, 3, 3), (2, 2, 3, 2), (2, 2, 2, 2, 1)  # taps between flushes
+PATTERNS: Final = (5, 4), (3, 3, 3), (2, 2, 3, 2), (2, 2, 2, 2, 1)  # taps between flushes
 POST: Final = 16  # the shift behind the high word
 _PLANE_BYTES: Final = 8192  # of scratch that the planes should not exceed
 _GROUPS: Final = (4, 2, 1)  # channels gathered at a time

@@ -26,7 +26,7 @@ _UNROLLED: Final = 8
 NAMES: Final = (
     "last_pixel", "out_width", "stride_height", "pad_height", "stride_width", "pad_width", "free_height", "free_width",
     "row_bytes", "channels", "segment", "kernel_width", "kernel_height", "width", "height", "fill", "patches",
-    "rest", "rest_bytes", "rest_entry", "eights",
+    "rest", "rest_bytes", "rest_entry", "eights", "flat",
 )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ class Gather:
             "rest_bytes": TERM_BYTES * rest,
             "rest_entry": self.a.address(self._steps[rest]) - self.a.address(self._steps[0]),
             "eights": segment // _UNROLLED,
+            "flat": int((window.height, window.width, window.stride_height, window.stride_width) == (1, 1, 1, 1)),
         }
 
     def emit(self, first: int, parameters: int) -> None:
@@ -142,14 +143,16 @@ class Gather:
         A window that is not all inside of the image is copied to A2. S0: parameters, S3: image.
         """
         a, p = self.a, self._parameters
-        border, inside, rows, outside, next_row = (
-            a.fresh(name) for name in ("border", "inside", "rows", "out", "next")
-        )
+        border, inside, rows, outside, next_row = map(a.fresh, ("border", "inside", "rows", "out", "next"))
+        flat = a.fresh("flat")
         a.label(self._locate)
         p.load(T0, S0, "last_pixel")
         a.bge(T0, A0, inside)
         a.mv(A0, T0)
         a.label(inside)
+        p.load(T0, S0, "flat")
+        p.load(A3, S0, "channels")
+        a.bnez(T0, flat)
         p.load(T0, S0, "out_width")
         p.load(T3, S0, "stride_height")
         a.divu(T1, A0, T0)
@@ -162,7 +165,6 @@ class Gather:
         a.mul(T2, T2, T5)
         p.load(A1, S0, "row_bytes")
         a.sub(T2, T2, T6)  # and column
-        p.load(A3, S0, "channels")
         p.load(T3, S0, "free_height")
         a.mul(A0, T1, A1)
         p.load(T4, S0, "free_width")
@@ -171,6 +173,11 @@ class Gather:
         a.mul(T0, T2, A3)
         a.add(A0, A0, S3)
         a.add(A0, A0, T0)
+        a.ret()
+        a.label(flat)  # the windows are the pixels
+        a.mul(A0, A0, A3)
+        a.mv(A1, A3)
+        a.add(A0, A0, S3)
         a.ret()
         a.label(border)  # A0: row * row_bytes, A1: row_bytes, A3: channels, T1: row, T2: column
         p.load(T4, S0, "kernel_width")
