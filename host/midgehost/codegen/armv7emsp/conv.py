@@ -23,7 +23,7 @@ from midgehost.codegen.armv7emsp.copy import COUNT, FILL, SOURCE, TARGET, copy_b
 from midgehost.codegen.armv7emsp.dense import dense_calls
 from midgehost.codegen.armv7emsp.frame import IN0, OUT, PARAMS, ROW0, ROW1, SCRATCH, WEIGHTS, Frame
 from midgehost.codegen.armv7emsp.stage import Exact, Stage, exact_stage, line_stage
-from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7, R12
+from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12
 from midgehost.codegen.asm.thumb2 import Thumb2, asr, lsl
 from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.models.graph import Node
@@ -57,7 +57,7 @@ Gather = Literal["pointwise", "words", "bytes"]
     _ROW_BYTES,  # of the input
     _FILL,  # a pair of zero points, or the byte
 ) = range(21)
-_WINDOW_VALUES = ("source", "y", "rows", "left", "middle", "right")
+_WINDOW_VALUES = ("left", "middle", "right", "middle_bytes")
 
 
 def conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
@@ -229,12 +229,11 @@ def _gather_pointwise(a: Thumb2, frame: Frame) -> None:
 
 
 def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
-    """Both pixels, the one at lane 0 of the pairs, the other at lane 4."""
+    """Both pixels, the one at lane 0 of the pairs, the other at lane 4. R0 the first pixel, R7 the parameters."""
+    y, rows, to_next_row, in_height = R4, R10, R11, R12
     frame.load(R1, "x")
     pixel = a.label()
     frame.store(R1, "lane")
-    frame.load(R0, "pixel")
-    frame.load(R7, "params")
 
     def parameter(register: int, number: int) -> int:
         a.ldr_w(register, R7, 4 * number)
@@ -243,64 +242,60 @@ def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
     # output y and x; input y and x
     a.udiv(R2, R0, parameter(R1, _WIDTH))
     a.mls(R3, R2, R1, R0)
-    for register, stride, pad in ((R2, _STRIDE_HEIGHT, _PAD_HEIGHT), (R3, _STRIDE_WIDTH, _PAD_WIDTH)):
-        a.muls(register, parameter(R1, stride))
-        a.subs(register, register, parameter(R1, pad))
-    frame.store(R2, "y")
-    # columns left of the image, right of it, and between
-    a.rsbs(R4, R3)
-    a.bic_w(R4, R4, R4, asr(31))
-    parameter(R5, _COLUMNS)
-    a.adds(R6, R3, R5)
-    a.subs(R6, R6, parameter(R1, _IN_WIDTH))
+    a.ldr(R5, R7, 4 * _STRIDE_HEIGHT)
+    a.ldr(R6, R7, 4 * _STRIDE_WIDTH)
+    a.ldr(R0, R7, 4 * _PAD_HEIGHT)
+    a.ldr(R1, R7, 4 * _PAD_WIDTH)
+    a.muls(R2, R5)
+    a.muls(R3, R6)
+    a.subs(y, R2, R0)
+    a.subs(R3, R3, R1)
+    # columns left of the image, right of it, and between, in units
+    for register, number in ((R5, _COLUMNS), (R6, _IN_WIDTH), (R1, _UNITS), (R2, _CHANNELS), (R8, _ROW_BYTES)):
+        parameter(register, number)
+    for register, number in ((R9, _HEIGHT), (in_height, _IN_HEIGHT), (FILL, _FILL)):
+        parameter(register, number)
+    a.subs(R6, R5, R6)
+    a.adds(R6, R6, R3)
     a.bic_w(R6, R6, R6, asr(31))
-    a.subs(R5, R5, R4)
+    a.rsbs(R0, R3)
+    a.bic_w(R0, R0, R0, asr(31))
+    a.adds(R3, R3, R0)
+    a.subs(R5, R5, R0)
     a.subs(R5, R5, R6)
+    a.mov(rows, R9)
+    a.muls(R0, R1)
+    a.muls(R6, R1)
+    a.muls(R1, R5)
+    frame.store(R0, "left")
+    frame.store(R6, "right")
+    frame.store(R1, "middle")
+    a.muls(R5, R2)
+    frame.store(R5, "middle_bytes")
+    a.sub_w(to_next_row, R8, R5)
     # where the middle begins in the first row
-    a.adds(R3, R3, R4)
-    a.mul(R3, R3, parameter(R1, _CHANNELS))
-    a.mla(R3, R2, parameter(R1, _ROW_BYTES), R3)
-    frame.load(R1, "in0")
-    a.adds(R3, R3, R1)
-    frame.store(R3, "source")
-    parameter(R1, _UNITS)
-    for register, name in ((R4, "left"), (R5, "middle"), (R6, "right")):
-        a.muls(register, R1)
-        frame.store(register, name)
-    frame.store(parameter(R1, _HEIGHT), "rows")
-    parameter(FILL, _FILL)
-    if gather == "bytes":
-        frame.load(TARGET, "x_end")
-    else:
-        frame.load(TARGET, "lane")
+    frame.load(SOURCE, "in0")
+    frame.load(TARGET, "x_end" if gather == "bytes" else "lane")
+    a.mla(SOURCE, y, R8, SOURCE)
+    a.mla(SOURCE, R3, R2, SOURCE)
+    row = a.label()
+    a.cmp(y, in_height)
+    a.bcond_w("cs", outside := a.fresh("outside"))
+    frame.load(COUNT, "left")
     fill, copy = (
         (fill_bytes, copy_bytes) if gather == "bytes" else (partial(fill_pairs, pixels=2), partial(expand, pixels=2))
     )
-    row = a.label()
-    frame.load(R3, "y")
-    frame.load(R7, "params")
-    parameter(R5, _IN_HEIGHT)
-    a.cmp(R3, R5)
-    a.bcond_w("cs", outside := a.fresh("outside"))
-    frame.load(COUNT, "left")
     fill(a)
     frame.load(COUNT, "middle")
-    frame.load(SOURCE, "source")
     copy(a)
     frame.load(COUNT, "right")
     below = a.label()
     fill(a)
-    frame.load(R3, "y")
-    frame.load(R0, "source")
-    frame.load(R5, "rows")
-    frame.load(R7, "params")
-    a.adds_imm(R3, R3, 1)
-    a.adds(R0, R0, parameter(R6, _ROW_BYTES))
-    a.subs_imm(R5, R5, 1)
-    frame.store(R3, "y")
-    frame.store(R0, "source")
-    frame.store(R5, "rows")
+    a.adds_imm(y, y, 1)
+    a.add(SOURCE, to_next_row)
+    a.subs_imm_w(rows, rows, 1)
     a.bcond_w("ne", row)
+    frame.load(R7, "params")
     if gather == "bytes":
         frame.load(SOURCE, "x_end")
         frame.load(TARGET, "lane")
@@ -308,16 +303,20 @@ def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
         expand(a, 2)
         frame.load(R7, "params")
     frame.load(R1, "x")
-    frame.load(R0, "lane")
-    frame.load(R2, "pixel")
-    a.cmp(R0, R1)
+    frame.load(R2, "lane")
+    frame.load(R0, "pixel")
+    parameter(R3, _SECOND)
+    a.cmp(R2, R1)
     a.bcond_w("ne", done := a.fresh("gathered"))
     a.adds_imm(R1, R1, 4)
-    a.adds(R2, R2, parameter(R3, _SECOND))
-    frame.store(R2, "pixel")
+    a.adds(R0, R0, R3)
     a.b_w(pixel)
     a.label(outside)
+    frame.load(R5, "middle_bytes")
+    frame.load(R7, "params")
     parameter(COUNT, _COLUMNS)
-    a.mul(COUNT, COUNT, parameter(R5, _UNITS))
+    parameter(R6, _UNITS)
+    a.adds(SOURCE, SOURCE, R5)
+    a.muls(COUNT, R6)
     a.b_w(below)
     a.label(done)

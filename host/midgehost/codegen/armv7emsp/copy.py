@@ -1,11 +1,11 @@
-"""Loops over runs of memory: four units a turn, then one at a time. A count may be 0."""
+"""Loops over runs of memory, to copy, expand or fill them. A count may be 0."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from midgehost.codegen.asm.thumb import LR, R0, R1, R2, R3, R5, R6, R7, R8, R9, R10, R11
+from midgehost.codegen.asm.thumb import LR, R0, R1, R2, R3, R5, R6, R7, R8, R9
 from midgehost.codegen.asm.thumb2 import Thumb2
 
 SOURCE: Final = R0
@@ -15,37 +15,27 @@ FILL: Final = LR
 
 
 def expand(a: Thumb2, pixels: int) -> None:
-    """COUNT words of four int8 at SOURCE to int16 pairs at TARGET, (0, 2) and (1, 3); spoils R3 and R5 to R11.
+    """COUNT words of four int8 at SOURCE to int16 pairs at TARGET, (0, 2) and (1, 3); spoils R3 and R5 to R9.
 
     For two pixels every other word of the target is left out.
     """
     step = 4 * pixels
 
     def units(count: int) -> None:
-        words, odd = (R3, R5, R6, R7)[:count], (R8, R9, R10, R11)[:count]
+        words = (R3, R5, R6, R7)[:count]
         a.ldm(SOURCE, words)
-        for word, other in zip(words, odd, strict=True):
-            a.sxtb16(other, word, 8)
-        for word in words:
-            a.sxtb16(word, word)
-        for i, (word, other) in enumerate(zip(words, odd, strict=True)):
-            a.str_(word, TARGET, 2 * i * step)
-            a.str_w(other, TARGET, (2 * i + 1) * step)
+        for first in range(0, count, 2):
+            two = words[first : first + 2]
+            for word, odd in zip(two, (R8, R9), strict=False):
+                a.sxtb16(odd, word, 8)
+            for word in two:
+                a.sxtb16(word, word)
+            for i, (word, odd) in enumerate(zip(two, (R8, R9), strict=False), first):
+                a.str_(word, TARGET, 2 * i * step)
+                a.str_w(odd, TARGET, (2 * i + 1) * step)
         a.adds_imm(TARGET, TARGET, 2 * step * count)
 
-    _loops(a, units)
-
-
-def fill_pairs(a: Thumb2, pixels: int) -> None:
-    """What `expand` makes of COUNT words of the value whose pair is in FILL."""
-    step = 4 * pixels
-
-    def units(count: int) -> None:
-        for i in range(2 * count):
-            a.str_w(FILL, TARGET, i * step)
-        a.adds_imm(TARGET, TARGET, 2 * step * count)
-
-    _loops(a, units, once=(1,))
+    _fours_and_ones(a, units)
 
 
 def copy_bytes(a: Thumb2) -> None:
@@ -58,23 +48,42 @@ def copy_bytes(a: Thumb2) -> None:
         for register in registers:
             a.strb_post(register, TARGET, 1)
 
-    _loops(a, units)
+    _fours_and_ones(a, units)
+
+
+def fill_pairs(a: Thumb2, pixels: int) -> None:
+    """What `expand` makes of COUNT words of the value whose pair is in FILL."""
+    step = 4 * pixels
+
+    def unit() -> None:
+        a.str_w(FILL, TARGET)
+        a.str_w(FILL, TARGET, step)
+        a.adds_imm(TARGET, TARGET, 2 * step)
+
+    _ones(a, unit)
 
 
 def fill_bytes(a: Thumb2) -> None:
     """COUNT bytes of the value in FILL."""
-    _loops(a, lambda _: a.strb_post(FILL, TARGET, 1), once=(1,))
+    _ones(a, lambda: a.strb_post(FILL, TARGET, 1))
 
 
-def _loops(a: Thumb2, units: Callable[[int], None], once: tuple[int, ...] = (4, 1)) -> None:
-    """`units(n)` moves n units on and leaves COUNT alone."""
-    for size in once:
-        a.subs_imm(COUNT, COUNT, size)
-        a.bcond("cc", done := a.fresh("done"))
-        again = a.label()
-        units(size)
-        a.subs_imm(COUNT, COUNT, size)
-        a.bcond("cs", again)
-        a.label(done)
-        if size > 1:
-            a.adds_imm(COUNT, COUNT, size)
+def _ones(a: Thumb2, unit: Callable[[], None]) -> None:
+    a.cbz(COUNT, done := a.fresh("done"))
+    again = a.label()
+    unit()
+    a.subs_imm(COUNT, COUNT, 1)
+    a.bcond("ne", again)
+    a.label(done)
+
+
+def _fours_and_ones(a: Thumb2, units: Callable[[int], None]) -> None:
+    a.subs_imm(COUNT, COUNT, 4)
+    a.bcond("cc", rest := a.fresh("rest"))
+    again = a.label()
+    units(4)
+    a.subs_imm(COUNT, COUNT, 4)
+    a.bcond("cs", again)
+    a.label(rest)
+    a.adds_imm(COUNT, COUNT, 4)
+    _ones(a, lambda: units(1))

@@ -9,6 +9,7 @@ by two outputs are computed, two SMLAD-like instructions a row of the kernel and
     stride 2    (x0 x1)(w0 w1) + x2 w2  and  (x2 x3)(w0 w1) + x4 w2
 
 Of an odd number of columns or rows the last outputs are computed twice and stored in the same place, the true one last.
+Where four do not divide the channels the last four are some of those before again, and bytes are gathered, not words.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _IN_ROWS: Final = {1: 10, 2: 9}
 _PRE, _POST, _X_BITS = 14, 16, 8  # of a line: weights take the part of `pre` that activations do not
 # Parameters
 _PARAMS: Final = (
-    "strips", "channels", "out_width", "out_height", "in_height", "in_width", "pad_height", "first_x", "end_x",
-    "full", "odd", "fill", "quad_bytes",
+    "first_channel", "strips", "channels", "out_width", "out_height", "in_height", "in_width", "pad_height", "first_x",
+    "end_x", "full", "odd", "fill", "quad_bytes", "last_channel",
 )  # fmt: skip
 _VALUES: Final = (
     *_PARAMS, "in0", "first_out", "weights", "scratch", "row", "row1",
@@ -61,7 +62,7 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
     sizes = window.height, window.width, window.dilation_height, window.dilation_width
     if sizes != (3, 3, 1, 1) or stride not in _OUT_ROWS or window.stride_width != stride:
         return None
-    if source.shape[0] != 1 or weights.shape[3] != channels or channels % _CHANNELS:
+    if source.shape[0] != 1 or weights.shape[3] != channels or channels < _CHANNELS:
         return None
     if max(window.pad_height, window.pad_width) > 1 or _sees_nothing(window.in_height, window.out_height, stride):
         return None
@@ -70,9 +71,8 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
     if stage is None:
         return None
     stream = _stream(packing.live_rows(np.moveaxis(weights, 3, 0), layer), stage, stride)
-    quad = len(stream) * _CHANNELS // channels
-    quads = channels // _CHANNELS if tile_bytes is None else tile_bytes // quad
-    if not quads:
+    tile = len(stream) if tile_bytes is None else tile_bytes // len(stream[0])
+    if not tile:
         return None
     strips = -(-window.out_height // _OUT_ROWS[stride])
     pairs = (window.out_width + 1) // 2 * stride + 1
@@ -89,25 +89,25 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
         window.out_width // 2,
         window.out_width % 2,
         int.from_bytes(4 * (source.zero_point & 0xFF).to_bytes(1), "little", signed=True),
-        quad,
+        len(stream[0]),
+        channels - _CHANNELS,
     ]
     if isinstance(stage, Exact):
         params += [stage.low, stage.high]
     calls: list[MachineCall] = []
-    for first in range(0, channels // _CHANNELS, quads):
-        part = stream[first * quad : (first + quads) * quad]
-        rows = strips * len(part) // quad
+    for first in range(0, len(stream), tile):
+        part = stream[first : first + tile]
         calls.append(
             MachineCall(
-                depthwise_routine(stride, kind(stage)),
-                Place(source.index, _CHANNELS * first),
-                Place(node.output.index, _CHANNELS * first),
-                weights=part,
-                params=params,
+                depthwise_routine(stride, kind(stage), channels % _CHANNELS == 0),
+                Place(source.index),
+                Place(node.output.index),
+                weights=b"".join(part),
+                params=[_CHANNELS * first, *params],
                 scratch_bytes=pairs * _IN_ROWS[stride] * _WORD,
-                rows=rows,
+                rows=strips * len(part),
                 macs=9 * node.output.elements * len(part) // len(stream),
-                cost=rows // strips * _quad_cost(window.out_height, window.out_width, pairs, stride, stage),
+                cost=len(part) * _quad_cost(window.out_height, window.out_width, pairs, stride, stage),
             )
         )
     return calls
@@ -127,26 +127,27 @@ def _quad_cost(height: int, width: int, pairs: int, stride: int, stage: Stage) -
     return strips * 220 + pairs * (20 * rows + 45 * strips) + 4 * row_pairs * (30 + (width + 1) // 2 * block)
 
 
-def _stream(weights: NDArray[Any], stage: Stage, stride: int) -> bytes:
-    """The weights [channels, 9] as the registers hold them, then the stage's constants, channel by channel."""
+def _stream(weights: NDArray[Any], stage: Stage, stride: int) -> list[bytes]:
+    """For each four channels, one after the other, the weights as the registers hold them and the stage's constants.
+
+    `weights` [channels, 9].
+    """
     rows = weights.reshape(-1, 3, 3).astype(np.int16)
     if isinstance(stage, Line):
         rows = rows << (_PRE - _X_BITS)
     left = rows[:, :, 0:2].reshape(-1, 6)
     last = np.pad(rows[:, :, 2], ((0, 0), (0, 1)))
     words = np.concatenate([left, rows[:, :, 1:3].reshape(-1, 6) if stride == 1 else last], axis=1)
-    found = b""
+    found: list[bytes] = []
     for channel, halves in enumerate(words):
-        found += halves.astype("<i2").tobytes()
-        if isinstance(stage, Line):
-            found += struct.pack("<2i", *stage.rows[channel])
-        else:
-            found += struct.pack("<4i", 2 * stage.biases[channel], *stage.rows[channel])
-    return found
+        row = stage.rows[channel]
+        constants = row if isinstance(stage, Line) else (2 * stage.biases[channel], *row)
+        found.append(halves.astype("<i2").tobytes() + struct.pack(f"<{len(constants)}i", *constants))
+    return [b"".join(found[first : first + _CHANNELS]) for first in packing.first_rows(len(found))]
 
 
 @cache
-def depthwise_routine(stride: int, stage: Kind) -> Routine:
+def depthwise_routine(stride: int, stage: Kind, words: bool) -> Routine:
     """Scratch: the transposed strip. Parameters: those of _PARAMS, low and high if the stage is exact."""
     a = Thumb2()
     frame = Frame(a, *_VALUES)
@@ -159,7 +160,7 @@ def depthwise_routine(stride: int, stage: Kind) -> Routine:
     frame.copy(R1, R0, (ROW1, "row1"))
     row = a.label()
     _place(a, frame, stride)
-    _gather(a, frame, stride)
+    _gather(a, frame, stride, words)
     _compute(a, frame, stride, stage)
     frame.load(R0, "row")
     frame.load(R1, "row1")
@@ -168,7 +169,7 @@ def depthwise_routine(stride: int, stage: Kind) -> Routine:
     a.cmp(R0, R1)
     a.bcond_w("ne", row)
     frame.leave()
-    return Routine(f"armv7emsp.depthwise.{stride}.{stage}", a.code())
+    return Routine(f"armv7emsp.depthwise.{stride}.{'words' if words else 'bytes'}.{stage}", a.code())
 
 
 def _place(a: Thumb2, frame: Frame, stride: int) -> None:
@@ -181,13 +182,19 @@ def _place(a: Thumb2, frame: Frame, stride: int) -> None:
     frame.load(R1, "weights")
     a.mla(R1, R5, R4, R1)
     frame.store(R1, "stream")
+    frame.load(R1, "first_channel")
+    frame.load(R4, "last_channel")
+    a.add_w(R5, R1, R5, lsl(2))
+    a.cmp(R5, R4)
+    a.it("hi")
+    a.mov(R5, R4)  # channel
     a.muls(R3, R2)
     frame.store(R3, "out_row")
     a.lsls_imm(R6, R6, _OUT_ROWS[stride].bit_length() - 1)  # first output row
     a.mul(R3, R3, R6)
     frame.load(R1, "first_out")
     a.adds(R1, R1, R3)
-    a.add_w(R1, R1, R5, lsl(2))
+    a.adds(R1, R1, R5)
     frame.store(R1, "channel_out")
     frame.load(R0, "out_height")
     a.subs(R0, R0, R6)
@@ -221,11 +228,11 @@ def _place(a: Thumb2, frame: Frame, stride: int) -> None:
     frame.store(R1, "in_row")
     frame.load(R0, "in0")
     a.mla(R0, R1, R6, R0)
-    a.add_w(R0, R0, R5, lsl(2))
+    a.adds(R0, R0, R5)
     frame.store(R0, "corner")
 
 
-def _gather(a: Thumb2, frame: Frame, stride: int) -> None:
+def _gather(a: Thumb2, frame: Frame, stride: int, words: bool) -> None:
     """The strip, transposed; column pair by column pair."""
     frame.load(LR, "first_x")
     frame.load(R4, "scratch")
@@ -246,16 +253,9 @@ def _gather(a: Thumb2, frame: Frame, stride: int) -> None:
     _fill_rows(a, frame, "top")
     frame.load(R5, "middle")
     again = a.label()
-    a.ldr(R6, R0)
-    a.ldr(R7, R1)
+    (_transpose_words if words else _transpose_bytes)(a)
     a.adds(R0, R0, R2)
     a.adds(R1, R1, R3)
-    a.pkhbt(R10, R6, R7, lsl(16))  # channels 0 and 1 of both columns
-    a.pkhtb(R12, R7, R6, asr(16))  # channels 2 and 3
-    a.and_w(R9, R8, R10, lsl(8))
-    a.and_w(R10, R10, R8)
-    a.and_w(R11, R8, R12, lsl(8))
-    a.and_w(R12, R12, R8)
     a.stm_w(R4, (R9, R10, R11, R12))
     a.subs_imm(R5, R5, 1)
     a.bcond("ne", again)
@@ -266,6 +266,31 @@ def _gather(a: Thumb2, frame: Frame, stride: int) -> None:
     a.adds_imm(R4, R4, _pitch(stride))
     a.cmp(LR, R0)
     a.bcond_w("ne", column)
+
+
+def _transpose_words(a: Thumb2) -> None:
+    """R9 to R12: the channels of the pixels at R0 and R1, pairs of halves; R8 the mask of odd bytes."""
+    a.ldr(R6, R0)
+    a.ldr(R7, R1)
+    a.pkhbt(R10, R6, R7, lsl(16))  # channels 0 and 1 of both
+    a.pkhtb(R12, R7, R6, asr(16))  # channels 2 and 3
+    a.and_w(R9, R8, R10, lsl(8))
+    a.and_w(R10, R10, R8)
+    a.and_w(R11, R8, R12, lsl(8))
+    a.and_w(R12, R12, R8)
+
+
+def _transpose_bytes(a: Thumb2) -> None:
+    """As _transpose_words, from any address."""
+    for channel, two in ((0, (R9, R10)), (2, (R11, R12))):
+        for i, register in enumerate(two):
+            a.ldrb_w(register, R0, channel + i)
+        for i, register in enumerate((R6, R7)):
+            a.ldrb(register, R1, channel + i)
+        for register, other in zip(two, (R6, R7), strict=True):
+            a.orr_w(register, register, other, lsl(16))
+    for register in (R9, R10, R11, R12):
+        a.lsl_imm_w(register, register, 8)
 
 
 def _pitch(stride: int) -> int:

@@ -85,7 +85,8 @@ def _starts(stage: Stage, first: int) -> bytes:
     if isinstance(stage, Line):
         return b""
     low0, high0, low1, high1 = _of_group(stage.biases, first, 0)
-    return struct.pack("<4i", 256 * high0 + low0, 256 * high1 + low1, low0, low1)
+    starts = 256 * high0 + low0, 256 * high1 + low1, low0, low1
+    return struct.pack("<4I", *(start & 0xFFFFFFFF for start in starts))
 
 
 def _constants(stage: Stage, first: int) -> bytes:

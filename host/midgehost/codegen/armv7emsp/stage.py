@@ -16,7 +16,7 @@ from midgehost.codegen.requantise import Channels
 from midgehost.models.quant import INT8_MAX, INT8_MIN
 
 _MOST_SHIFT: Final = 22  # the addend, 2^(s - 1) + (zero point << s), is an int32
-_SUM_BITS: Final = 22  # what an accumulator may take: 256 times it and as much again is an int32
+_SUM_BITS: Final = 23  # 256 times an accumulator is an int32
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def exact_stage(channels: Channels) -> Exact | None:
             biases.append(0)
             continue
         ends = int(channels.floors[i]) + bias, int(channels.tops[i]) + bias
-        if mantissa < 0 or not 1 <= shift <= _MOST_SHIFT or max(map(abs, (*ends, bias))) >= 1 << _SUM_BITS:
+        if mantissa < 0 or not 1 <= shift <= _MOST_SHIFT or max(map(abs, ends)) >= 1 << _SUM_BITS:
             return None
         rows.append((mantissa, (1 << shift - 1) + (channels.zero_point << shift), shift))
         biases.append(bias)
