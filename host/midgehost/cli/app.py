@@ -22,6 +22,7 @@ from midgehost.errors import HostError, MidgeError
 COMMANDS: dict[str, str] = {
     "convert": "convert",
     "inspect": "inspect",
+    "time": "time",
     "verify": "verify",
     "detect": "detect",
     "init": "init",

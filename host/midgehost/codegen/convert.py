@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from midgehost.boards import Board
-from midgehost.codegen import mpy
+from midgehost.codegen import cost, mpy
 from midgehost.codegen.lowering import MachinePlan, machine_arch, machine_plan
 from midgehost.codegen.machine import Form
 from midgehost.models import convert as general
@@ -74,7 +74,7 @@ def plan_for(
     """The machine code's plan for a board: weights in RAM if they fit there beside the rest, else in flash."""
     graph = prune(graph) if pruned else graph
     clock = _SLOWEST_MHZ if board is None else board.clock_mhz
-    cycles = MAX_CALL_MS * 1000.0 * clock
+    cycles = cost.call_limit(MAX_CALL_MS, arch, clock)
     if weights != "flash":
         plan = machine_plan(graph, arch, cycles, optimize=optimize)
         heap = None if board is None else int(board.heap_bytes * _FREE)

@@ -77,6 +77,11 @@ def milliseconds(count: float, arch: str, clock_mhz: float) -> float:
     return count * CYCLES_A_COUNT[arch] / (clock_mhz * 1000)
 
 
+def call_limit(ms: float, arch: str, clock_mhz: float) -> float:
+    """The estimated count that a kernel call may have to take no more than `ms`, estimates being off by a tenth."""
+    return 0.9 * ms * clock_mhz * 1000 / CYCLES_A_COUNT[arch]
+
+
 # (a call, an output, a term, a loop) as `tools/fit_costs.py` prints them.
 _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] = {
     "armv6m": {
