@@ -8,6 +8,7 @@ from typing import Final
 from midgehost.codegen.kernels import general
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.codegen.xtensawin.dense import dense_calls
+from midgehost.codegen.xtensawin.depthwise import depthwise_calls
 from midgehost.codegen.xtensawin.pointwise import pointwise_calls
 from midgehost.codegen.xtensawin.windowed import windowed_calls
 from midgehost.models.graph import Node
@@ -26,6 +27,8 @@ class XtensaWin(Backend):
                 return dense_calls(node, form, tile_bytes)
             case "CONV_2D":
                 return _convolution(node, form, tile_bytes)
+            case "DEPTHWISE_CONV_2D":
+                return _depthwise(node, tile_bytes)
             case _:
                 return None
 
@@ -43,6 +46,13 @@ def _convolution(node: Node, form: Form, tile_bytes: int | None) -> Sequence[Mac
     if weights.shape[1:3] == strides == (1, 1) and depth % 4 == 0:
         return pointwise_calls(node, weights.reshape(-1, depth), form, tile_bytes)
     return windowed_calls(node, window, form, tile_bytes) if node.input(0).shape[0] == 1 else None
+
+
+def _depthwise(node: Node, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+    window = kernel_window(node)
+    if node.input(0).shape[0] != 1 or (window.dilation_height, window.dilation_width) != (1, 1):
+        return None
+    return depthwise_calls(node, window, tile_bytes)
 
 
 BACKEND: Final = XtensaWin()

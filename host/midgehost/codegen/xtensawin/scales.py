@@ -54,11 +54,8 @@ def scales_of(channels: Channels, widest: NDArray[Any] | None = None) -> list[Sc
     ]
     _fit(channels, found, np.full(len(channels), PRE))
     if widest is not None:
-        sums = np.maximum(np.maximum(abs(channels.floors), abs(channels.tops)), 1)
-        # -128 << 8 is an int16 too, but 128 << 8 is not
-        room = np.minimum(
-            14 - np.log2(np.maximum(widest, 1)).astype(np.int64), 30 - np.log2(sums).astype(np.int64) - PRE
-        )
+        sums = np.maximum(abs(channels.floors), abs(channels.tops))
+        room = np.minimum(14 - _top_bit(widest), 30 - PRE - _top_bit(sums))
         _fit(channels, found, PRE + np.clip(room, 0, 8))
     return [scale or _exact(channels, i) for i, scale in enumerate(found)]
 

@@ -40,6 +40,19 @@ class Tails:
         a.sra(r, r)
         a.add(r, r, zero_point)
 
+    def bent_from_frame(self, r: int, t: int, multiplier: int, addend: int) -> None:
+        """The same with "delta" and "zero_point" in the frame."""
+        a = self.a
+        a.rsr(r, ACCLO)
+        a.mulsh(r, r, multiplier)
+        a.add(r, r, addend)
+        self.frame.load(t, "delta")
+        a.add(t, r, t)
+        a.movgez(r, t, r)
+        a.sra(r, r)
+        self.frame.load(t, "zero_point")
+        a.add(r, r, t)
+
     def exact(self, r: int, h: int, t: int, u: int, words: int) -> None:
         """The same by TFLM's two roundings, from the channel's words. Uses SAR.
 
