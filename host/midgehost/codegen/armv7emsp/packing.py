@@ -33,8 +33,8 @@ def live_rows(weights: NDArray[Any], channels: Channels) -> NDArray[Any]:
 
 
 def packable(weights: NDArray[Any]) -> bool:
-    """Whether no two neighbouring rows have a half below -32768. `weights` [rows, columns]."""
-    return not ((weights[1:] == -128) & (weights[:-1] < 0)).any()
+    """Whether every half of every group is an int16. `weights` [rows, columns]."""
+    return not any(((rows[1::2] == -128) & (rows[::2] < 0)).any() for _, rows in _grouped(weights))
 
 
 def quads(columns: int) -> int:
@@ -60,9 +60,8 @@ def groups(weights: NDArray[Any], stage: Stage) -> list[bytes]:
     constants, row by row; the first row's number.
     """
     found: list[bytes] = []
-    padded = _padded(weights, max(len(weights), ROWS)).astype(np.int16)
-    for first in first_rows(len(weights)):
-        rows = padded[first : first + ROWS].reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, half, column mod 2
+    for first, rows in _grouped(weights):
+        rows = rows.reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, half, column mod 2
         low, high = rows[:, 0], rows[:, 1]
         halves = (high * 256 + low).transpose(1, 3, 0, 2)  # quad, column mod 2, pair, half
         found.append(
@@ -74,10 +73,12 @@ def groups(weights: NDArray[Any], stage: Stage) -> list[bytes]:
     return found
 
 
-def _padded(weights: NDArray[Any], rows: int) -> NDArray[Any]:
-    """With rows and columns of zeros."""
-    columns = COLUMNS * quads(weights.shape[1]) - weights.shape[1]
-    return np.pad(weights, ((0, rows - len(weights)), (0, columns)))
+def _grouped(weights: NDArray[Any]) -> list[tuple[int, NDArray[np.int16]]]:
+    """The first row and the rows of each group, with rows and columns of zeros where weights are missing."""
+    rows, columns = weights.shape
+    padding = (0, max(0, ROWS - rows)), (0, COLUMNS * quads(columns) - columns)
+    padded = np.pad(weights.astype(np.int16), padding)
+    return [(first, padded[first : first + ROWS]) for first in first_rows(rows)]
 
 
 def _starts(stage: Stage, first: int) -> bytes:

@@ -88,12 +88,13 @@ def weights(rng: Random, shape: Sequence[int], channel_axis: int) -> Array:
 
 
 def scales(rng: Random, node_weights: Array, channel_axis: int, per_channel: bool) -> list[float]:
-    """Effective scales that use some of the output range: each channel's largest sum is 20 to 2000 steps."""
+    """Effective scales: each channel's largest sum is 20 to 2000 steps of the output, or anything from 2^-40 to 2^4."""
     rows = np.moveaxis(node_weights, channel_axis, 0).reshape(node_weights.shape[channel_axis], -1)
     largest = np.abs(rows.astype(np.int64)).sum(axis=1) * 128 + 1
-    if not per_channel:
-        largest = largest[:1] * 0 + largest.max()
-    return [10 ** rng.uniform(1.3, 3.3) / int(size) for size in largest]
+    largest = [int(size) for size in largest] if per_channel else [int(largest.max())]
+    if rng.random() < 0.1:
+        return [2.0 ** rng.uniform(*rng.choice([(-40, -20), (-2, 4)])) for _ in largest]
+    return [10 ** rng.uniform(1.3, 3.3) / size for size in largest]
 
 
 def inputs(rng: Random, shape: Sequence[int], node_weights: Array) -> Array:
