@@ -2,7 +2,7 @@
 
 What finds no register goes, the most used first, to a `high` register (one that only moves, additions and comparisons
 reach: Thumb's r8 to r12 and lr), else to the stack; a constant is made again where it is used. Instructions that cannot
-reach such a place get a short-lived register around them, and the colouring starts again.
+reach such a place get a short-lived register around them, and the colouring starts again with the whole program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from midgehost.codegen.ir.code import ENDS, Instruction, Reg
 
 _DEST: Final = -1  # the position of the result
-_NEVER: Final = 1 << 60  # the cost of spilling what spilling made
+_NEVER: Final = float("inf")  # the cost of spilling what spilling made
 
 
 class Machine(Protocol):
@@ -73,121 +73,129 @@ def liveness(code: Sequence[Instruction], numbers: dict[Reg, int]) -> list[int]:
     return after
 
 
+class _Lives:
+    """Who lives at the same time as whom, what a spill would cost, and who had better share a register."""
+
+    def __init__(self, code: Sequence[Instruction], machine: Machine) -> None:
+        found: dict[Reg, None] = {}
+        for step in code:
+            found.update(dict.fromkeys([*step.used, *([step.dest] if step.dest is not None else [])]))
+        self.numbers = {reg: number for number, reg in enumerate(found)}
+        self.meets = [0] * len(found)
+        self.cost = dict.fromkeys(found, 0)
+        self.gain = dict.fromkeys(found, 0)  # of a high register over the stack, where high ones can be reached
+        self.wishes: list[set[int]] = [set() for _ in found]
+        for step, after in zip(code, liveness(code, self.numbers), strict=True):
+            for position, reg in enumerate(step.args):
+                if isinstance(reg, Reg):
+                    self._count(machine, step, reg, position)
+            if step.dest is None:
+                continue
+            self._count(machine, step, step.dest, _DEST)
+            dest = self.numbers[step.dest]
+            if step.op == "move":
+                after &= ~(1 << self.numbers[step.used[0]])
+            for reg in machine.clashes(step):
+                after |= 1 << self.numbers[reg]
+            self._join(dest, after & ~(1 << dest))
+            for reg in machine.prefers(step):
+                self.wishes[dest].add(self.numbers[reg])
+                self.wishes[self.numbers[reg]].add(dest)
+
+    def meet(self, a: Reg, b: Reg) -> bool:
+        """Whether both are needed at the same time."""
+        return bool(self.meets[self.numbers[a]] >> self.numbers[b] & 1)
+
+    def _count(self, machine: Machine, step: Instruction, reg: Reg, position: int) -> None:
+        self.cost[reg] += step.weight
+        self.gain[reg] += step.weight * (2 if machine.reaches_high(step, position) else 1)
+
+    def _join(self, dest: int, others: int) -> None:
+        self.meets[dest] |= others
+        while others:
+            lowest = others & -others
+            self.meets[lowest.bit_length() - 1] |= 1 << dest
+            others ^= lowest
+
+
+def _made_once(code: Sequence[Instruction]) -> dict[Reg, Instruction]:
+    """The registers whose only definition is a constant."""
+    made: dict[Reg, list[Instruction]] = {}
+    for step in code:
+        if step.dest is not None:
+            made.setdefault(step.dest, []).append(step)
+    return {reg: steps[0] for reg, steps in made.items() if [s.op for s in steps] == ["const"]}
+
+
 class _Allocator:
     def __init__(self, code: list[Instruction], machine: Machine) -> None:
-        self._code = code
+        self._original = code
         self._machine = machine
+        self._short_lived: set[Reg] = set()
         self._high: dict[Reg, int] = {}
         self._slots: dict[Reg, int] = {}
         self._constants: dict[Reg, Instruction] = {}  # spilled by making them again
-        self._short_lived: set[Reg] = set()
 
     def run(self) -> Allocation:
+        first = _Lives(self._original, self._machine)
+        made_once = _made_once(self._original)
+        spilled: set[Reg] = set()
         while True:
-            self._measure()
-            colours, spilled = self._colour()
-            if not spilled:
+            self._place(spilled, first, made_once)
+            self._short_lived.clear()
+            code = [made for step in self._original for part in self._parts(step) for made in self._rewritten(part)]
+            colours, more = self._colour(_Lives(code, self._machine), made_once)
+            if not more:
                 words = max(self._slots.values(), default=-1) + 1
-                return Allocation(self._code, colours | self._high, words)
-            self._place(spilled)
-            self._code = [made for step in self._code for part in self._parts(step) for made in self._rewritten(part)]
+                return Allocation(code, colours | self._high, words)
+            spilled |= more
 
-    def _measure(self) -> None:
-        """Who lives at the same time as whom, what a spill would cost, and who had better share."""
-        found: dict[Reg, None] = {}
-        for step in self._code:
-            found.update(dict.fromkeys(step.used))
-            if step.dest is not None:
-                found[step.dest] = None
-        self._regs = list(found)
-        numbers = {reg: number for number, reg in enumerate(self._regs)}
-        self._numbers = numbers
-        self._meets = [0] * len(numbers)
-        self._cost = [0] * len(numbers)
-        self._wishes: list[set[int]] = [set() for _ in numbers]
-        for step, after in zip(self._code, liveness(self._code, numbers), strict=True):
-            for reg in (*step.used, *([step.dest] if step.dest is not None else [])):
-                self._cost[numbers[reg]] += step.weight
-            if step.dest is None:
-                continue
-            dest = numbers[step.dest]
-            others = after
-            if step.op == "move":
-                others &= ~(1 << numbers[step.used[0]])
-            for reg in self._machine.clashes(step):
-                others |= 1 << numbers[reg]
-            self._join(dest, others & ~(1 << dest))
-            for reg in self._machine.prefers(step):
-                self._wishes[dest].add(numbers[reg])
-                self._wishes[numbers[reg]].add(dest)
-        for reg in self._made_once():
-            self._cost[numbers[reg]] //= 2
-        for reg in self._short_lived & set(numbers):
-            self._cost[numbers[reg]] = _NEVER
-
-    def _join(self, dest: int, others: int) -> None:
-        self._meets[dest] |= others
-        while others:
-            lowest = others & -others
-            self._meets[lowest.bit_length() - 1] |= 1 << dest
-            others ^= lowest
-
-    def _made_once(self) -> dict[Reg, Instruction]:
-        """The registers whose only definition is a constant."""
-        made: dict[Reg, list[Instruction]] = {}
-        for step in self._code:
-            if step.dest is not None:
-                made.setdefault(step.dest, []).append(step)
-        return {reg: steps[0] for reg, steps in made.items() if [s.op for s in steps] == ["const"]}
-
-    def _colour(self) -> tuple[dict[Reg, int], list[int]]:
-        """Registers for all that are in no high register, and the numbers of those that get none."""
-        left = sum(1 << n for n, reg in enumerate(self._regs) if reg not in self._high)
-        count = len(self._machine.registers)
-        stack: list[int] = []
-        degrees = {n: (self._meets[n] & left).bit_count() for n in range(len(self._regs)) if left >> n & 1}
-        while degrees:
-            easy = [n for n, degree in degrees.items() if degree < count]
-            if easy:
-                chosen = min(easy, key=lambda n: self._cost[n])
-            else:
-                chosen = min(degrees, key=lambda n: self._cost[n] / (degrees[n] + 1))
-            stack.append(chosen)
-            del degrees[chosen]
-            left &= ~(1 << chosen)
-            for n in degrees:
-                degrees[n] -= self._meets[n] >> chosen & 1
-        colours: dict[int, int] = {}
-        spilled: list[int] = []
-        for n in reversed(stack):
-            taken = {colour for other, colour in colours.items() if self._meets[n] >> other & 1}
-            free = [register for register in self._machine.registers if register not in taken]
-            wished = [colours[other] for other in self._wishes[n] if colours.get(other) in free]
-            if not free:
-                spilled.append(n)
-            else:
-                colours[n] = wished[0] if wished else free[0]
-        return {self._regs[n]: colour for n, colour in colours.items()}, spilled
-
-    def _place(self, spilled: list[int]) -> None:
-        """A constant is made again; the others get high registers or places on the stack, the costliest first."""
-        constants = self._made_once()
-        for n in sorted(spilled, key=lambda n: -self._cost[n]):
-            reg = self._regs[n]
-            assert self._cost[n] < _NEVER, "an instruction needs more registers than there are"
-            if reg in constants:
-                self._constants[reg] = constants[reg]
-                continue
-            high = {place for other, place in self._high.items() if self._together(n, other)}
-            slots = {place for other, place in self._slots.items() if self._together(n, other)}
+    def _place(self, spilled: set[Reg], lives: _Lives, made_once: dict[Reg, Instruction]) -> None:
+        """A constant is made again; of the others those that gain most get high registers, the rest the stack."""
+        self._constants = {reg: made_once[reg] for reg in spilled if reg in made_once}
+        self._high, self._slots = {}, {}
+        others = sorted(spilled - set(made_once), key=lambda reg: (-lives.gain[reg], lives.numbers[reg]))
+        for reg in others:
+            high = {place for other, place in self._high.items() if lives.meet(reg, other)}
+            slots = {place for other, place in self._slots.items() if lives.meet(reg, other)}
             if free := [place for place in self._machine.high if place not in high]:
                 self._high[reg] = free[0]
             else:
                 self._slots[reg] = next(slot for slot in range(len(slots) + 1) if slot not in slots)
 
-    def _together(self, n: int, other: Reg) -> bool:
-        """Whether register n is live at the same time; one that was spilled to the stack earlier is, if in doubt."""
-        return other not in self._numbers or bool(self._meets[n] >> self._numbers[other] & 1)
+    def _colour(self, lives: _Lives, made_once: dict[Reg, Instruction]) -> tuple[dict[Reg, int], set[Reg]]:
+        """Registers for all that are in no high register, and those that get none."""
+        cost = [
+            _NEVER if reg in self._short_lived else lives.cost[reg] / (2 if reg in made_once else 1)
+            for reg in lives.numbers
+        ]
+        meets, regs = lives.meets, list(lives.numbers)
+        left = sum(1 << n for n, reg in enumerate(regs) if reg not in self._high)
+        count = len(self._machine.registers)
+        stack: list[int] = []
+        degrees = {n: (meets[n] & left).bit_count() for n in range(len(regs)) if left >> n & 1}
+        while degrees:
+            easy = [n for n, degree in degrees.items() if degree < count]
+            if easy:
+                chosen = min(easy, key=lambda n: cost[n])
+            else:
+                chosen = min(degrees, key=lambda n: cost[n] / (degrees[n] + 1))
+            stack.append(chosen)
+            del degrees[chosen]
+            for n in degrees:
+                degrees[n] -= meets[n] >> chosen & 1
+        colours: dict[int, int] = {}
+        spilled: set[Reg] = set()
+        for n in reversed(stack):
+            taken = {colour for other, colour in colours.items() if meets[n] >> other & 1}
+            free = [register for register in self._machine.registers if register not in taken]
+            wished = [colours[other] for other in lives.wishes[n] if colours.get(other) in free]
+            if free:
+                colours[n] = wished[0] if wished else free[0]
+            else:
+                assert cost[n] < _NEVER, "an instruction needs more registers than there are"
+                spilled.add(regs[n])
+        return {regs[n]: colour for n, colour in colours.items()}, spilled
 
     def _parts(self, step: Instruction) -> list[Instruction]:
         """A loop's end whose count is spilled: nothing can follow a branch, so the count goes down before it."""
@@ -203,9 +211,12 @@ class _Allocator:
         """The instruction with its spilled operands in short-lived registers."""
         if step.op == "const" and step.dest in self._constants:
             return []
-        if step.op == "move" and step.dest in self._slots and step.used[0] not in self._slots | self._constants:
-            if step.used[0] not in self._high:
-                return [Instruction("spill", None, (step.used[0], self._slots[step.dest]), weight=step.weight)]
+        if (
+            step.op == "move"
+            and step.dest in self._slots
+            and step.used[0] not in self._slots | self._constants | self._high
+        ):
+            return [Instruction("spill", None, (step.used[0], self._slots[step.dest]), weight=step.weight)]
         before: list[Instruction] = []
         after: list[Instruction] = []
         replaced: dict[Reg, Reg] = {}

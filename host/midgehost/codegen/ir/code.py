@@ -38,6 +38,8 @@ OPPOSITE: Final[dict[Condition, Condition]] = {
 LOADS: Final = frozenset({"load8u", "load8s", "load16u", "load16s", "load32"})
 STORES: Final = frozenset({"store8", "store16", "store32"})
 ENDS: Final = frozenset({"jump", "finish"})  # nothing runs on after these
+_ONCE: Final = 64  # the weight of what runs once a call
+_DEEPER, _SELDOM = 8, 64  # its factors for a loop's body, and for what seldom runs
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Instruction:
     args: tuple[Reg | int, ...] = ()
     label: str = ""
     condition: Condition = "eq"
-    weight: int = 1
+    weight: int = _ONCE
 
     @property
     def used(self) -> list[Reg]:
@@ -200,7 +202,7 @@ class Builder:
         self.code: list[Instruction] = []
         self._registers = 0
         self._labels = 0
-        self._weight = 1
+        self._weight = _ONCE
         self._gone: set[int] = set()  # values that `set` took over
         self._fresh: Reg | None = None  # the value that the last instruction made, if nobody else can hold it yet
         self.block = self.register()
@@ -294,11 +296,11 @@ class Builder:
         if self.features.divide:
             return self.compute("divu", a, b)
         quotient, rest, step, bit = self.copy(0), self.copy(a), self.copy(b), self.copy(1)
-        with self.forever() as loop:
+        with self.seldom(), self.forever() as loop:
             loop.exit_if(Test("below", rest, step))
             step <<= 1
             bit <<= 1
-        with self.forever() as loop:
+        with self.seldom(), self.forever() as loop:
             bit.set(bit.shifted_right(1))
             loop.exit_if(bit.equals(0))
             step.set(step.shifted_right(1))
@@ -392,8 +394,15 @@ class Builder:
         self.emit(Instruction("finish", None, (status,)))
 
     @contextmanager
+    def seldom(self) -> Generator[None]:
+        """The body runs far less often than its loops suggest: its registers are worth less."""
+        before, self._weight = self._weight, max(self._weight // _SELDOM, 1)
+        yield
+        self._weight = before
+
+    @contextmanager
     def _deeper(self) -> Generator[None]:
-        before, self._weight = self._weight, min(self._weight * 8, 1 << 15)
+        before, self._weight = self._weight, self._weight * _DEEPER
         yield
         self._weight = before
 

@@ -18,7 +18,7 @@ from midgehost.codegen.ir.lower_rv32 import Rv32Lowering
 from midgehost.codegen.ir.lower_thumb import ThumbLowering
 from midgehost.codegen.ir.lower_thumb2 import Thumb2Lowering
 from midgehost.codegen.ir.lower_xtensa import XtensaLowering
-from midgehost.codegen.kernels import conv, dense, elementwise, move, pool, softmax, table
+from midgehost.codegen.kernels import conv, dense, elementwise, move, pool, scaled_add, softmax, table
 from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.models.kernels import Kernel
 from midgehost.models.ops.base import Call
@@ -39,6 +39,7 @@ class _Prepared:
     params: Sequence[int]
     rows: int
     scratch_bytes: int = 0
+    program: str | None = None  # the kernel's own where it is None
 
 
 def general(call: Call, arch: str) -> MachineCall:
@@ -46,7 +47,7 @@ def general(call: Call, arch: str) -> MachineCall:
     kernel = Kernel(call.kernel)
     prepared = _PREPARE.get(kernel, _as_it_is)(call)
     return MachineCall(
-        routine(kernel, arch),
+        routine(prepared.program or kernel.name, arch),
         call.in0,
         call.out,
         call.in1,
@@ -60,36 +61,37 @@ def general(call: Call, arch: str) -> MachineCall:
 
 
 @cache
-def routine(kernel: Kernel, arch: str) -> Routine:
-    """A kernel's machine code."""
+def routine(name: str, arch: str) -> Routine:
+    """The machine code of one of PROGRAMS."""
     lowering = LOWERINGS[arch]()
-    return lowering.routine(f"general.{kernel.name.lower()}", program(kernel, lowering))
+    return lowering.routine(f"general.{name.lower()}", program(name, lowering))
 
 
-def program(kernel: Kernel, lowering: Lowering[Any]) -> Builder:
-    """A kernel's program for a machine."""
+def program(name: str, lowering: Lowering[Any]) -> Builder:
+    """One of PROGRAMS for a machine."""
     builder = Builder(lowering.features)
-    _PROGRAMS[kernel](builder)
+    PROGRAMS[name](builder)
     return builder
 
 
-_PROGRAMS: Final[Mapping[Kernel, Callable[[Builder], None]]] = {
-    Kernel.FULLY_CONNECTED: dense.fully_connected,
-    Kernel.CONV_2D: conv.conv_2d,
-    Kernel.DEPTHWISE_CONV_2D: conv.depthwise_conv_2d,
-    Kernel.AVERAGE_POOL_2D: pool.average_pool_2d,
-    Kernel.MAX_POOL_2D: pool.max_pool_2d,
-    Kernel.MEAN: pool.mean,
-    Kernel.ADD: elementwise.add,
-    Kernel.MUL: elementwise.mul,
-    Kernel.MAXIMUM: elementwise.maximum,
-    Kernel.MINIMUM: elementwise.minimum,
-    Kernel.COPY: move.copy,
-    Kernel.FILL: move.fill,
-    Kernel.LOOKUP_INT8: table.lookup_int8,
-    Kernel.LOOKUP_FLOAT32: table.lookup_float32,
-    Kernel.QUANTIZE_FLOAT32: table.quantize_float32,
-    Kernel.SOFTMAX: softmax.softmax,
+PROGRAMS: Final[Mapping[str, Callable[[Builder], None]]] = {
+    "FULLY_CONNECTED": dense.fully_connected,
+    "CONV_2D": conv.conv_2d,
+    "DEPTHWISE_CONV_2D": conv.depthwise_conv_2d,
+    "AVERAGE_POOL_2D": pool.average_pool_2d,
+    "MAX_POOL_2D": pool.max_pool_2d,
+    "MEAN": pool.mean,
+    "ADD": elementwise.add,
+    "ADD_SCALED": elementwise.add_scaled,
+    "MUL": elementwise.mul,
+    "MAXIMUM": elementwise.maximum,
+    "MINIMUM": elementwise.minimum,
+    "COPY": move.copy,
+    "FILL": move.fill,
+    "LOOKUP_INT8": table.lookup_int8,
+    "LOOKUP_FLOAT32": table.lookup_float32,
+    "QUANTIZE_FLOAT32": table.quantize_float32,
+    "SOFTMAX": softmax.softmax,
 }
 
 
@@ -132,6 +134,12 @@ def _mean(call: Call) -> _Prepared:
     return _Prepared([*inner[:2], count // inner[0], *outer, *runs, *stage], call.rows)
 
 
+def _add(call: Call) -> _Prepared:
+    tables_at = elementwise.WALK + 3 * call.params[elementwise.DIMENSIONS]
+    params = scaled_add.scaled(call.params, tables_at)
+    return _as_it_is(call) if params is None else _Prepared(params, call.rows, program="ADD_SCALED")
+
+
 def _softmax(call: Call) -> _Prepared:
     return _Prepared(call.params, call.rows, scratch_bytes=4 * call.params[0])
 
@@ -143,5 +151,6 @@ _PREPARE: Final[Mapping[Kernel, Callable[[Call], _Prepared]]] = {
     Kernel.AVERAGE_POOL_2D: _pool,
     Kernel.MAX_POOL_2D: _pool,
     Kernel.MEAN: _mean,
+    Kernel.ADD: _add,
     Kernel.SOFTMAX: _softmax,
 }

@@ -36,7 +36,7 @@ def conv_2d(b: Builder) -> None:
     vector = scratch + DIGIT_BYTES
     start, stale = b.const(0), b.const(1)
     with b.repeat_if_any(rows_left(b)):
-        with b.when(stale.differs(0)):
+        with b.when(stale.differs(0)), b.seldom():
             start.set(_look(b, pixels, params, group, vector))
             stale.set(0)
         size = pixels.get(_SIZE)
@@ -46,7 +46,7 @@ def conv_2d(b: Builder) -> None:
             b.store8(stage.output(total), out)
             out += 1
         left -= 1
-        with b.when(left.equals(0)):
+        with b.when(left.equals(0)), b.seldom():
             left.set(pixels.get(_ROWS_A_GROUP))
             stale.set(1)
             group += pixels.get(_DEPTH)

@@ -20,7 +20,7 @@ def fully_connected(b: Builder) -> None:
     out = word(b, Word.OUT) + row
     start, stale = b.const(0), b.const(1)
     with b.repeat_if_any(rows_left(b)):
-        with b.when(stale.differs(0)):
+        with b.when(stale.differs(0)), b.seldom():
             start.set(_offset_binary(b, source, vector, depth))
             stale.set(0)
         total = b.copy(start)
@@ -28,7 +28,7 @@ def fully_connected(b: Builder) -> None:
         b.store8(stage.output(total), out)
         out += 1
         unit += 1
-        with b.when(unit.equals(units)):
+        with b.when(unit.equals(units)), b.seldom():
             unit.set(0)
             weights.set(word(b, Word.WEIGHTS))
             source += depth

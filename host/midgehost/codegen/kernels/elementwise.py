@@ -1,4 +1,4 @@
-"""ADD, MUL, MAXIMUM and MINIMUM, a routine each. Parameters: portable/elementwise.py."""
+"""ADD, MUL, MAXIMUM and MINIMUM, a routine each. Parameters: portable/elementwise.py, `add_scaled`: scaled_add.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from midgehost.codegen.ir.code import Builder, Reg
-from midgehost.codegen.kernels.parts import Word, divide_by_power, doubling_high_product, rows_left, walk, word
+from midgehost.codegen.kernels.parts import Mantissa, Word, divide_by_power, rows_left, walk, word
 
-_LOW, _HIGH, _ZERO, _MANTISSA, _SHIFT, _ZERO0, _ZERO1, _INNER, _DIMENSIONS, _STEP0, _STEP1, _WALK = range(1, 13)
+_LOW, _HIGH, _ZERO, _MANTISSA, _SHIFT, _ZERO0, _ZERO1, _INNER, DIMENSIONS, _STEP0, _STEP1, WALK = range(1, 13)
 _TABLE_BYTES: Final = 1024
 
 Combine = Callable[[Reg, Reg], Reg]  # the addresses of two operands -> the unclamped result
@@ -16,15 +16,14 @@ Combine = Callable[[Reg, Reg], Reg]  # the addresses of two operands -> the uncl
 
 def add(b: Builder) -> None:
     params = word(b, Word.PARAMS)
-    table0 = params + 4 * _WALK + b.load32(params, 4 * _DIMENSIONS) * 12
-    table1 = table0 + _TABLE_BYTES
-    mantissa, zero = b.load32(params, 4 * _MANTISSA), b.load32(params, 4 * _ZERO)
+    table0, table1 = _tables(b, params)
+    mantissa, zero = Mantissa(b, b.load32(params, 4 * _MANTISSA)), b.load32(params, 4 * _ZERO)
     right = -1 - b.load32(params, 4 * _SHIFT)
 
     def combine(a: Reg, c: Reg) -> Reg:
         total = b.load32(table0, b.load8u(a) << 2)
         total += b.load32(table1, b.load8u(c) << 2)
-        value = doubling_high_product(b, total, mantissa)
+        value = mantissa.product(total)
         divide_by_power(b, value, right)
         value += zero
         return value
@@ -32,10 +31,32 @@ def add(b: Builder) -> None:
     _elementwise(b, params, combine)
 
 
+def add_scaled(b: Builder) -> None:
+    params = word(b, Word.PARAMS)
+    table0, table1 = _tables(b, params)
+    rounding, bits = b.load32(params, 4 * _ZERO), b.load32(params, 4 * _MANTISSA)
+
+    def combine(a: Reg, c: Reg) -> Reg:
+        total = b.load32(table0, b.load8u(a) << 2)
+        total += b.load32(table1, b.load8u(c) << 2)
+        total += total >> 31
+        total += rounding
+        total >>= bits
+        return total
+
+    _elementwise(b, params, combine)
+
+
+def _tables(b: Builder, params: Reg) -> tuple[Reg, Reg]:
+    table0 = params + b.load32(params, 4 * DIMENSIONS) * 12
+    table0 += 4 * WALK
+    return table0, table0 + _TABLE_BYTES
+
+
 def mul(b: Builder) -> None:
     params = word(b, Word.PARAMS)
     zero0, zero1 = b.load32(params, 4 * _ZERO0), b.load32(params, 4 * _ZERO1)
-    mantissa, zero = b.load32(params, 4 * _MANTISSA), b.load32(params, 4 * _ZERO)
+    mantissa, zero = Mantissa(b, b.load32(params, 4 * _MANTISSA)), b.load32(params, 4 * _ZERO)
     shift = b.load32(params, 4 * _SHIFT)
     right = -1 - shift
     b.raise_to(shift, 0)
@@ -44,7 +65,7 @@ def mul(b: Builder) -> None:
         product = b.load8s(a) - zero0
         product *= b.load8s(c) - zero1
         product <<= shift
-        value = doubling_high_product(b, product, mantissa)
+        value = mantissa.product(product)
         divide_by_power(b, value, right)
         value += zero
         return value
@@ -80,7 +101,7 @@ def _elementwise(b: Builder, params: Reg, combine: Combine) -> None:
     out = word(b, Word.OUT) + row * inner
     with b.repeat_if_any(rows_left(b)):
         a, c = word(b, Word.IN0), b.copy(second)
-        walk(b, row, params + 4 * _WALK, b.load32(params, 4 * _DIMENSIONS), [a, c])
+        walk(b, row, params + 4 * WALK, b.load32(params, 4 * DIMENSIONS), [a, c])
         with b.repeat(inner):
             value = combine(a, c)
             b.clamp(value, low, high)

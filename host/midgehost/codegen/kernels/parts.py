@@ -29,29 +29,37 @@ def rows_left(b: Builder) -> Reg:
     return word(b, Word.ROW1) - word(b, Word.ROW0)
 
 
-def doubling_high_product(b: Builder, x: Reg, mantissa: Reg) -> Reg:
-    """floor(x * mantissa / 2^31 + 1/2), exactly: gemmlowp's SaturatingRoundingDoublingHighMul for mantissa >= 0."""
-    if b.features.mulh:
-        high = b.high_product(x, mantissa)
-        low = (x * mantissa).shifted_right(30)
-        low += 1
-        high <<= 1
-        return high + low.shifted_right(1)
-    # In 16-bit limbs. The middle is below 2^32 for x >= 0 and fits an int32 for x < 0.
-    x0, x1 = x & 0xFFFF, x >> 16
-    m0, m1 = mantissa & 0xFFFF, mantissa.shifted_right(16)
-    middle = (x0 * m0).shifted_right(16)
-    middle += x0 * m1
-    middle += x1 * m0
-    with b.when(x1 < 0):
-        middle >>= 14
-    with b.otherwise():
-        middle.set(middle.shifted_right(14))
-    middle += 1
-    middle >>= 1
-    high = x1 * m1
-    high <<= 1
-    return high + middle
+class Mantissa:
+    """The mantissa of a quantised multiplier, 0 to 2^31 - 1: where products have no high word, in 16-bit limbs."""
+
+    def __init__(self, b: Builder, value: Reg) -> None:
+        self._b = b
+        self._limbs = [value] if b.features.mulh else [value & 0xFFFF, value.shifted_right(16)]
+
+    def product(self, x: Reg) -> Reg:
+        """floor(x * mantissa / 2^31 + 1/2), exactly: gemmlowp's SaturatingRoundingDoublingHighMul."""
+        b = self._b
+        if b.features.mulh:
+            high = b.high_product(x, self._limbs[0])
+            low = (x * self._limbs[0]).shifted_right(30)
+            low += 1
+            high <<= 1
+            return high + low.shifted_right(1)
+        m0, m1 = self._limbs
+        x0, x1 = x & 0xFFFF, x >> 16
+        middle = (x0 * m0).shifted_right(16)
+        x0 *= m1
+        middle += x0
+        middle += x1 * m0
+        with b.when(x1 < 0):  # the middle fits an int32, else a uint32
+            middle >>= 14
+        with b.otherwise():
+            middle.set(middle.shifted_right(14))
+        middle += 1
+        middle >>= 1
+        x1 *= m1
+        x1 <<= 1
+        return x1 + middle
 
 
 def divide_by_power(b: Builder, x: Reg, less: Reg) -> None:
@@ -64,10 +72,10 @@ def divide_by_power(b: Builder, x: Reg, less: Reg) -> None:
 
 
 def rescale(b: Builder, x: Reg, mantissa: Reg, shift: Reg) -> Reg:
-    """TFLM's MultiplyByQuantizedMultiplier with double rounding, for mantissa >= 0 and shift -31 to 30."""
-    with b.when(shift > 0):
+    """TFLM's MultiplyByQuantizedMultiplier with double rounding, for shift -31 to 30; x is spent."""
+    with b.when(shift > 0), b.seldom():
         x <<= shift
-    scaled = doubling_high_product(b, x, mantissa)
+    scaled = Mantissa(b, mantissa).product(x)
     divide_by_power(b, scaled, -1 - shift)
     return scaled
 
@@ -131,7 +139,7 @@ def digits(b: Builder, number: Reg, sizes: Reg, count: int, into: Reg) -> Reg:
 def walk(b: Builder, number: Reg, table: Reg, dimensions: Reg, positions: list[Reg]) -> None:
     """Moves each position to where row `number` begins: the table holds (size, stride of each position) a dimension."""
     rest, at = b.copy(number), b.copy(table)
-    with b.repeat_if_any(dimensions):
+    with b.seldom(), b.repeat_if_any(dimensions):
         size = b.load32(at)
         quotient = b.quotient(rest, size)
         rest -= quotient * size
@@ -147,14 +155,14 @@ class Span:
     def __init__(self, b: Builder, start: Reg, size: Reg, taps: Reg, dilation: Reg) -> None:
         self.position = b.copy(start)  # of the first of them
         self.skipped = b.copy(0)  # elements before it
-        with b.loop_while(self.position < 0):
+        with b.seldom(), b.loop_while(self.position < 0):
             self.position += dilation
             self.skipped += 1
         self.count = taps - self.skipped
         last = self.count * dilation
         last += self.position
         last -= dilation
-        with b.loop_while(last >= size):
+        with b.seldom(), b.loop_while(last >= size):
             last -= dilation
             self.count -= 1
 
@@ -198,7 +206,7 @@ class Pixels:
         b = self._b
         self._column += 1
         self.left += self.get(self.STRIDE_W)
-        with b.when(self._column.equals(self.get(self.OUT_W))):
+        with b.when(self._column.equals(self.get(self.OUT_W))), b.seldom():
             self._column.set(0)
             self.left.set(-self.get(self.PAD_W))
             self._line += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from midgehost.codegen.ir.code import Builder, Reg
-from midgehost.codegen.kernels.parts import Word, divide_by_power, doubling_high_product, rows_left, word
+from midgehost.codegen.kernels.parts import Mantissa, Word, divide_by_power, rows_left, word
 
 _UNIT: Final = 1 << 29  # 1 with two integer bits
 _FIRST, _SLOPE = 1515870810, -1010580540  # 48/17 and -32/17, with two integer bits
@@ -31,10 +31,11 @@ def softmax(b: Builder) -> None:
             total += (exp >> 11) & one
             at += 1
             into += 4
-        mantissa, right = _reciprocal(b, total)
+        reciprocal, right = _reciprocal(b, total)
+        mantissa = Mantissa(b, reciprocal)
         x.set(exps)
         with b.repeat(depth):
-            value = doubling_high_product(b, b.load32(x), mantissa)
+            value = mantissa.product(b.load32(x))
             divide_by_power(b, value, right)
             value += low
             b.clamp(value, low, high)
@@ -52,11 +53,12 @@ def _reciprocal(b: Builder, total: Reg) -> tuple[Reg, Reg]:
         loop.exit_if(total.at_least(top))
         total <<= 1
         right -= 1
-    mantissa = doubling_high_product(b, b.const(_SLOPE), total)
+    mantissa = Mantissa(b, total).product(b.const(_SLOPE))
     mantissa += b.const(_FIRST)
     with b.repeat(3):
-        error = unit - doubling_high_product(b, total, mantissa)
-        mantissa += doubling_high_product(b, error, mantissa) << 2
+        estimate = Mantissa(b, mantissa)
+        error = unit - estimate.product(total)
+        mantissa += estimate.product(error) << 2
     with b.when(mantissa.at_least(top)):
         mantissa.set((1 << 31) - 1)
     with b.otherwise():
