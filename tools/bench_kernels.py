@@ -1,8 +1,9 @@
 """`make bench-kernels`: the generated kernels on emulated cores, beside the C kernels that others have measured there.
 
 Ours are whole inferences, every operator; the recorded peers are sums over convolutions and fully connected layers
-only. All code, weights and data lie in memory that never waits. Exits 1 where a whole model misses its target, or a
-value differs from the reference.
+only. All code, weights and data lie in memory that never waits. The packer has taken out of vww what cannot reach its
+output, and the bytes a weight count what is left. Exits 1 where a whole model misses its target, or a value differs
+from the reference.
 """
 
 from __future__ import annotations
@@ -81,11 +82,11 @@ class Measured:
     run: Run
 
     def bytes_a_weight(self, operator: int | None = None) -> float:
-        """Packed bytes for each weight of the model, of all operators or one; 0 if there are none."""
-        nodes = self.graph.nodes if operator is None else [self.graph.nodes[operator]]
-        weights = sum(node.inputs[1].elements for node in nodes if operator_macs(node))
-        chosen = [self.plan.chosen[node.index] for node in nodes if operator_macs(node)]
-        return sum(candidate.weight_bytes for candidate in chosen) / weights if weights else 0.0
+        """Packed bytes for each weight that pruning has left, of all operators or one."""
+        layers = list(zip(self.plan.graph.nodes, self.plan.chosen, strict=True))
+        heavy = [layer for layer in (layers if operator is None else [layers[operator]]) if operator_macs(layer[0])]
+        packed = sum(candidate.weight_bytes for _, candidate in heavy)
+        return packed / sum(node.inputs[1].elements for node, _ in heavy)
 
 
 def measure(path: Path, arch: str, form: str) -> Measured:
