@@ -24,7 +24,7 @@ class XtensaWin(Backend):
     def fast(self, node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
         match node.kind:
             case "FULLY_CONNECTED":
-                return dense_calls(node, form, tile_bytes)
+                return _dense(node, form, tile_bytes)
             case "CONV_2D":
                 return _convolution(node, form, tile_bytes)
             case "DEPTHWISE_CONV_2D":
@@ -34,6 +34,13 @@ class XtensaWin(Backend):
 
     def general(self, call: Call) -> MachineCall:
         return general(call, self.arch)
+
+
+def _dense(node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
+    weights = node.input(1).array()
+    if node.output.elements == len(weights):
+        return dense_calls(node, weights, form, tile_bytes)
+    return pointwise_calls(node, weights, form, tile_bytes) if weights.shape[1] % 4 == 0 else None
 
 
 def _convolution(node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:

@@ -18,7 +18,7 @@ from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.requantise import layer
 from midgehost.codegen.xtensawin import dot, scales
 from midgehost.codegen.xtensawin.frame import Frame, Parameters, block_word
-from midgehost.codegen.xtensawin.tails import CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails
+from midgehost.codegen.xtensawin.tails import CLAMP_COST, CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails, is_ranged
 from midgehost.codegen.xtensawin.widen import reordered, widen_plain, widen_scaled
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
@@ -26,24 +26,23 @@ from midgehost.models.ops.base import Place
 _PARAMETERS: Final = ("rounds", *CLAMP_WORDS)
 _X, _W, _OUT, _WORDS, _ROUNDS, _END, _AT, _R, _M, _C, _T, _U, _H, _MASK = range(2, 16)
 _AN_OUTPUT: Final = 18  # instructions beside the products
+_EXTRA: Final = {scales.STRAIGHT: 0, scales.BENT: 9, scales.EXACT: 28}
 
 
-def dense_calls(node: Node, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
-    """The calls of a FULLY_CONNECTED operator on one vector; None for a batch."""
-    weights = node.input(1).array()
+def dense_calls(node: Node, weights: NDArray[Any], form: Form, tile_bytes: int | None) -> Sequence[MachineCall]:
+    """The calls of a FULLY_CONNECTED operator on one vector."""
     units, depth = weights.shape
-    if node.output.elements != units:
-        return None
     channels = layer(node)
     widest = abs(weights.astype(np.int64)).max(axis=1) if form == "speed" else None
     all_scales = scales.scales_of(channels, widest)
     rounds = -(-depth // dot.ROUND)
     rows = _packed(weights, all_scales, form)
     group = units if tile_bytes is None else max(1, tile_bytes // rows.shape[1])
-    ranged = (channels.low, channels.high) != (-128, 127)
+    ranged = is_ranged(channels)
     routine = dense_routine(form, ranged)
     parameters = Parameters(Xtensa(), _PARAMETERS)
-    a_product = 1 if form == "speed" else 2.25
+    a_widening, a_round = (8, 4) if form == "speed" else (14, 9)
+    an_output = _AN_OUTPUT + CLAMP_COST * ranged + a_round * rounds
     calls: list[MachineCall] = []
     for first in range(0, units, group):
         some = all_scales[first : first + group]
@@ -58,7 +57,7 @@ def dense_calls(node: Node, form: Form, tile_bytes: int | None) -> Sequence[Mach
                 scratch_bytes=rounds * dot.ROUND_BYTES + 4,
                 rows=len(some),
                 macs=len(some) * depth,
-                cost=60 + rounds * (8 if form == "speed" else 14) + len(some) * (_AN_OUTPUT + 4 * rounds * a_product),
+                cost=60 + rounds * a_widening + sum(_EXTRA[s.kind] for s in some) + len(some) * an_output,
             )
         )
     return calls
@@ -66,12 +65,13 @@ def dense_calls(node: Node, form: Form, tile_bytes: int | None) -> Sequence[Mach
 
 def _packed(weights: NDArray[Any], channel_scales: Sequence[scales.Scale], form: Form) -> NDArray[Any]:
     """The stream of each row, as bytes."""
-    units, depth = weights.shape
+    depth = weights.shape[1]
     padded = np.pad(weights, ((0, 0), (0, -depth % dot.ROUND)))
     if form == "size":
         return padded.view(np.uint8)
     shifts = np.array([scale.pre - scales.PRE for scale in channel_scales])
-    return (reordered(padded).astype(np.int16) << shifts[:, None]).astype("<i2").view(np.uint8).reshape(units, -1)
+    halves = np.ascontiguousarray(reordered(padded).astype(np.int16) << shifts[:, None], "<i2")
+    return halves.view(np.uint8)
 
 
 @cache

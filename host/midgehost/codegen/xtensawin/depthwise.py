@@ -23,7 +23,7 @@ from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.codegen.requantise import layer
 from midgehost.codegen.xtensawin import dot, scales
 from midgehost.codegen.xtensawin.frame import Frame, Parameters, block_word
-from midgehost.codegen.xtensawin.tails import CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails
+from midgehost.codegen.xtensawin.tails import CLAMP_COST, CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails, is_ranged
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
 from midgehost.models.ops.window import Window
@@ -35,6 +35,7 @@ _PARAMETERS: Final = (
     # outputs: rounds in a line, whether one more, what pointers move to the next line, bytes of all lines
     *("rounds", "odd", "next_first", "next_others", "lines", *CLAMP_WORDS),
 )
+_EXTRA: Final = {scales.STRAIGHT: 0, scales.BENT: 5, scales.EXACT: 30}  # instructions of an output
 _WEIGHT_BYTES: Final = 20  # a channel
 _MOST_SCRATCH: Final = 24_576
 
@@ -56,8 +57,10 @@ def depthwise_calls(node: Node, window: Window, tile_bytes: int | None) -> Seque
     all_scales = scales.scales_of(layers, abs(by_channel).max(axis=1))
     shifts = np.array([scale.pre - scales.PRE for scale in all_scales])
     packed = np.pad(by_channel << shifts[:, None], ((0, 0), (0, 1))).astype("<i2")
-    routine = depthwise_routine(window.stride_width, (layers.low, layers.high) != (-128, 127))
+    ranged = is_ranged(layers)
+    routine = depthwise_routine(window.stride_width, ranged)
     parameters = Parameters(Xtensa(), _PARAMETERS)
+    an_output = 16 + CLAMP_COST * ranged
     zero = 256 * node.input(0).zero_point
     group = channels if tile_bytes is None else max(1, tile_bytes // _WEIGHT_BYTES)
     calls: list[MachineCall] = []
@@ -79,7 +82,7 @@ def depthwise_calls(node: Node, window: Window, tile_bytes: int | None) -> Seque
                 scratch_bytes=plane.nbytes,
                 rows=len(some),
                 macs=9 * window.out_height * window.out_width * len(some),
-                cost=60 + plane.nbytes / 2 + sum(plane.cost(scale) for scale in some),
+                cost=60 + plane.nbytes / 2 + sum(plane.cost(an_output + _EXTRA[scale.kind]) for scale in some),
             )
         )
     return calls
@@ -123,12 +126,11 @@ class _Plane:
             "lines": window.out_height * step,
         }
 
-    def cost(self, scale: scales.Scale) -> float:
+    def cost(self, an_output: float) -> float:
         """Instructions of a channel."""
         window = self._window
-        extra = {scales.STRAIGHT: 0, scales.BENT: 5, scales.EXACT: 32}[scale.kind]
         gather = window.in_height * (4 * window.in_width + 5)
-        return gather + window.out_height * ((16 + extra) * window.out_width + 12) + 55
+        return gather + window.out_height * (an_output * window.out_width + 12) + 55
 
 
 @cache

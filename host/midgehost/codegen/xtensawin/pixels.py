@@ -21,7 +21,7 @@ from midgehost.codegen.machine import Form
 from midgehost.codegen.requantise import Channels
 from midgehost.codegen.xtensawin import dot, scales
 from midgehost.codegen.xtensawin.frame import Frame, Parameters, block_word
-from midgehost.codegen.xtensawin.tails import CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails
+from midgehost.codegen.xtensawin.tails import CLAMP_COST, CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails, is_ranged
 from midgehost.codegen.xtensawin.widen import reordered, widen_plain, widen_scaled
 
 PARAMETERS: Final = ("rounds", "filters", "pixel_bytes", *CLAMP_WORDS)
@@ -34,8 +34,8 @@ ROUNDS: Final = 2  # the register that holds the rounds of a vector's products, 
 
 _STEP, _END, _ROW, _AT_WORDS, _X, _W, _OUT, _M, _C, _R, _T, _U, _H = range(3, 16)
 _AN_OUTPUT: Final = 12  # instructions beside the products
+_EXTRA: Final = {scales.STRAIGHT: 0, scales.BENT: 3, scales.EXACT: 28}
 _A_FILTER: Final = 18  # with each tile
-_WIDENED_WEIGHT, _WIDENED_PLAIN, _WIDENED_SCALED = 2.0, 3.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Filters:
 
     @property
     def ranged(self) -> bool:
-        return (self.channels.low, self.channels.high) != (-128, 127)
+        return is_ranged(self.channels)
 
     @property
     def row_bytes(self) -> int:
@@ -221,7 +221,7 @@ class Filters:
 
     def cost(self, group: range, pixels: int, tiles: int) -> float:
         """Instructions of `outputs` for so many pixels in so many tiles."""
-        extra = {scales.STRAIGHT: 0, scales.BENT: 3, scales.EXACT: 28}
-        tail = sum(_AN_OUTPUT + extra[scale.kind] for scale in self.scales[group.start : group.stop])
+        an_output = _AN_OUTPUT + CLAMP_COST * self.ranged
+        tail = sum(an_output + _EXTRA[scale.kind] for scale in self.scales[group.start : group.stop])
         a_filter = _A_FILTER + (0 if self.form == "speed" else 8 * self.rounds + 6)
         return pixels * (tail + 4 * self.rounds * len(group)) + tiles * (len(group) * a_filter + 12)

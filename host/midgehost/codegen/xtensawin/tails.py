@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from midgehost.codegen.asm.xtensa import ACCHI, ACCLO, Xtensa
+from midgehost.codegen.requantise import Channels
 from midgehost.codegen.xtensawin.frame import Frame
 from midgehost.codegen.xtensawin.scales import PRE
+from midgehost.models.quant import INT8_MAX, INT8_MIN
 
 SHIFT, KIND, EXTRA = 8, 9, 10  # offsets into a channel's words
+CLAMP_COST: Final = 3  # instructions more where outputs are clamped to less than int8
 CLAMP_WORDS: Final = ("zero_point", "low", "high")  # that a frame must have
+
+
+def is_ranged(channels: Channels) -> bool:
+    """Whether outputs are clamped to less than int8."""
+    return (channels.low, channels.high) != (INT8_MIN, INT8_MAX)
 
 
 @dataclass(frozen=True)
