@@ -138,17 +138,17 @@ def _window_params(window: Window, depth: int, zero_point: int, gather: Gather) 
 
 def _group_cost(quads: int, stage: Stage) -> float:
     """Estimated cycles of a group for two pixels."""
-    return 30 * quads + 6 * -(-quads // 4) + (112 if isinstance(stage, Exact) else 91)
+    return 30 * quads + 6 * -(-quads // 4) + (96 if isinstance(stage, Exact) else 82)
 
 
 def _gather_cost(window: Window, depth: int, gather: Gather) -> float:
     """Estimated cycles of gathering two pixels."""
     elements = window.height * window.width * depth
     if gather == "pointwise":
-        return 60 + 3.4 * elements
+        return 62 + 3.5 * elements
     if gather == "words":
-        return 160 + 2 * window.height * 35 + 3.4 * elements
-    return 180 + 2 * window.height * 45 + 9 * elements
+        return 163 + 51 * window.height + 3.5 * elements
+    return 168 + 54 * window.height + 10.6 * elements
 
 
 @cache

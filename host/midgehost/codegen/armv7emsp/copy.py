@@ -33,9 +33,9 @@ def expand(a: Thumb2, pixels: int) -> None:
             for i, (word, odd) in enumerate(zip(two, (R8, R9), strict=False), first):
                 a.str_(word, TARGET, 2 * i * step)
                 a.str_w(odd, TARGET, (2 * i + 1) * step)
-        a.adds_imm(TARGET, TARGET, 2 * step * count)
+        a.add_imm_w(TARGET, TARGET, 2 * step * count)
 
-    _fours_and_ones(a, units)
+    _run(a, units)
 
 
 def copy_bytes(a: Thumb2) -> None:
@@ -48,7 +48,7 @@ def copy_bytes(a: Thumb2) -> None:
         for register in registers:
             a.strb_post(register, TARGET, 1)
 
-    _fours_and_ones(a, units)
+    _run(a, units)
 
 
 def fill_pairs(a: Thumb2, pixels: int) -> None:
@@ -77,7 +77,8 @@ def _ones(a: Thumb2, unit: Callable[[], None]) -> None:
     a.label(done)
 
 
-def _fours_and_ones(a: Thumb2, units: Callable[[int], None]) -> None:
+def _run(a: Thumb2, units: Callable[[int], None]) -> None:
+    """COUNT times one unit: four at a time, then two and one. `units` keeps the flags."""
     a.subs_imm(COUNT, COUNT, 4)
     a.bcond("cc", rest := a.fresh("rest"))
     again = a.label()
@@ -85,5 +86,10 @@ def _fours_and_ones(a: Thumb2, units: Callable[[int], None]) -> None:
     a.subs_imm(COUNT, COUNT, 4)
     a.bcond("cs", again)
     a.label(rest)
-    a.adds_imm(COUNT, COUNT, 4)
-    _ones(a, lambda: units(1))
+    a.lsls_imm(COUNT, COUNT, 31)  # carry: two are left, negative: one more
+    a.bcond("cc", even := a.fresh("even"))
+    units(2)
+    a.label(even)
+    a.bcond("pl", done := a.fresh("done"))
+    units(1)
+    a.label(done)

@@ -53,7 +53,7 @@ def dense_calls(node: Node, weights: NDArray[Any], stage: Stage, tile_bytes: int
             scratch_bytes=8 * packing.quads(columns),
             rows=len(groups[first : first + tile]),
             macs=rows * columns * len(groups[first : first + tile]) // len(groups),
-            cost=dense_cost(columns, stage) * len(groups[first : first + tile]) + 3 * columns,
+            cost=dense_cost(columns, stage) * len(groups[first : first + tile]) + 80 + 7 * packing.quads(columns),
         )
         for first in range(0, len(groups), tile)
     ]
@@ -62,7 +62,7 @@ def dense_calls(node: Node, weights: NDArray[Any], stage: Stage, tile_bytes: int
 def dense_cost(columns: int, stage: Stage) -> float:
     """Estimated cycles of a group."""
     turns = -(-packing.quads(columns) // 4)
-    return 19 * packing.quads(columns) + 4 * turns + (58 if isinstance(stage, Exact) else 48)
+    return 19 * packing.quads(columns) + 4 * turns + (65 if isinstance(stage, Exact) else 55)
 
 
 @cache

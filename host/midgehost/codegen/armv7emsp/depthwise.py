@@ -32,6 +32,7 @@ from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
 from midgehost.models.ops.convolution import kernel_window
+from midgehost.models.ops.window import Window
 
 _CHANNELS: Final = 4  # of a row of a call
 _WORD: Final = 4 * _CHANNELS  # bytes from one row of a column pair to the next
@@ -75,7 +76,7 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
     if not tile:
         return None
     strips = -(-window.out_height // _OUT_ROWS[stride])
-    pairs = (window.out_width + 1) // 2 * stride + 1
+    pairs, words = _column_pairs(window), channels % _CHANNELS == 0
     params = [
         strips,
         channels,
@@ -99,7 +100,7 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
         part = stream[first : first + tile]
         calls.append(
             MachineCall(
-                depthwise_routine(stride, kind(stage), channels % _CHANNELS == 0),
+                depthwise_routine(stride, kind(stage), words),
                 Place(source.index),
                 Place(node.output.index),
                 weights=b"".join(part),
@@ -107,7 +108,7 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
                 scratch_bytes=pairs * _IN_ROWS[stride] * _WORD,
                 rows=strips * len(part),
                 macs=9 * node.output.elements * len(part) // len(stream),
-                cost=len(part) * _quad_cost(window.out_height, window.out_width, pairs, stride, stage),
+                cost=len(part) * _quad_cost(window, words, stage),
             )
         )
     return calls
@@ -118,13 +119,19 @@ def _sees_nothing(in_size: int, out_size: int, stride: int) -> bool:
     return (out_size - 1) * stride > in_size
 
 
-def _quad_cost(height: int, width: int, pairs: int, stride: int, stage: Stage) -> float:
+def _quad_cost(window: Window, words: bool, stage: Stage) -> float:
     """Estimated cycles of four channels."""
-    strips = -(-height // _OUT_ROWS[stride])
-    row_pairs = (height + 1) // 2
-    block = (62 if stride == 1 else 70) + (14 if isinstance(stage, Exact) else 0)
+    stride, width = window.stride_height, window.out_width
+    strips, row_pairs = -(-window.out_height // _OUT_ROWS[stride]), (window.out_height + 1) // 2
     rows = 2 * row_pairs * stride + strips * (3 - stride)
-    return strips * 220 + pairs * (20 * rows + 45 * strips) + 4 * row_pairs * (30 + (width + 1) // 2 * block)
+    block = (62 if stride == 1 else 70) + (14 if isinstance(stage, Exact) else 0)
+    gather = _column_pairs(window) * ((20 if words else 29) * rows + 45 * strips)
+    return 230 * strips + gather + 4 * row_pairs * (34 + 14 * (width % 2) + (width + 1) // 2 * block)
+
+
+def _column_pairs(window: Window) -> int:
+    """How many of the padded image the windows see."""
+    return (window.out_width + 1) // 2 * window.stride_width + 1
 
 
 def _stream(weights: NDArray[Any], stage: Stage, stride: int) -> list[bytes]:
