@@ -52,7 +52,7 @@ def dense_calls(node: Node, weights: NDArray[Any], form: Form, tile_bytes: int |
                 routine,
                 Place(node.input(0).index),
                 Place(node.output.index, first),
-                weights=rows[first : first + group].tobytes() + bytes(4),
+                weights=rows[first : first + group].tobytes() + bytes(4 if form == "speed" else 0),
                 params=[*parameters.values(words), *scales.words_of(some)],
                 scratch_bytes=rounds * dot.ROUND_BYTES + 4,
                 rows=len(some),

@@ -36,7 +36,7 @@ _PARAMETERS: Final = (
     *("rounds", "odd", "next_first", "next_others", "lines", *CLAMP_WORDS),
 )
 _EXTRA: Final = {scales.STRAIGHT: 0, scales.BENT: 5, scales.EXACT: 30}  # instructions of an output
-_WEIGHT_BYTES: Final = 20  # a channel
+_WEIGHT_BYTES: Final = 9  # a channel
 _MOST_SCRATCH: Final = 24_576
 
 _P0, _P1, _P2, _WA, _WB, _WC, _WD, _WE, _OUT, _STEP, _M, _C, _R, _T = range(2, 16)
@@ -55,8 +55,6 @@ def depthwise_calls(node: Node, window: Window, tile_bytes: int | None) -> Seque
     layers = layer(node)
     by_channel = weights.reshape(9, channels).T.astype(np.int64)
     all_scales = scales.scales_of(layers, abs(by_channel).max(axis=1))
-    shifts = np.array([scale.pre - scales.PRE for scale in all_scales])
-    packed = np.pad(by_channel << shifts[:, None], ((0, 0), (0, 1))).astype("<i2")
     ranged = is_ranged(layers)
     routine = depthwise_routine(window.stride_width, ranged)
     parameters = Parameters(Xtensa(), _PARAMETERS)
@@ -77,7 +75,7 @@ def depthwise_calls(node: Node, window: Window, tile_bytes: int | None) -> Seque
                 routine,
                 Place(node.input(0).index, first),
                 Place(node.output.index, first),
-                weights=packed[first : first + group].tobytes(),
+                weights=by_channel[first : first + group].astype(np.int8).tobytes(),
                 params=[*parameters.values(words), *scales.words_of(some)],
                 scratch_bytes=plane.nbytes,
                 rows=len(some),
@@ -130,7 +128,7 @@ class _Plane:
         """Instructions of a channel."""
         window = self._window
         gather = window.in_height * (4 * window.in_width + 5)
-        return gather + window.out_height * (an_output * window.out_width + 12) + 55
+        return gather + window.out_height * (an_output * window.out_width + 12) + 95
 
 
 @cache
@@ -155,9 +153,9 @@ def depthwise_routine(stride: int, ranged: bool) -> Routine:
         block_word(a, t, block, word)
         a.add(t, t, u)
         frame.store(t, name)
-    a.addx4(v, u, u)
+    a.addx8(v, u, u)
     block_word(a, t, block, "weights")
-    a.addx4(t, v, t)
+    a.add(t, v, t)
     frame.store(t, "weights")
     a.addx2(v, u, u)
     a.addi(t, address, parameters.size)
@@ -195,11 +193,8 @@ class _Emitter:
         channel = a.label()
         self._gather()
         words = _R
-        frame.load(_T, "weights")
-        for place, register in enumerate(_WEIGHTS):
-            a.l32i(register, _T, 4 * place)
-        a.addi(_T, _T, _WEIGHT_BYTES)
-        frame.store(_T, "weights")
+        frame.load(words, "words")
+        self._load_weights(words)
         frame.load(_OUT, "out")
         a.addi(_T, _OUT, 1)
         frame.store(_T, "out")
@@ -208,7 +203,6 @@ class _Emitter:
         frame.load(_T, "line")
         a.add(_P1, _P0, _T)
         a.add(_P2, _P1, _T)
-        frame.load(words, "words")
         a.l32i(_M, words, 0)
         a.l32i(_C, words, 4)
         a.l8ui(_T, words, SHIFT)
@@ -261,6 +255,28 @@ class _Emitter:
         a.add(target, target, rest)
         a.addi(height, height, -1)
         a.bnez(height, line)
+
+    def _load_weights(self, words: int) -> None:
+        """The next channel's weights into halves, shifted to the left by the channel's `pre`."""
+        a, frame = self._a, self._frame
+        at = _P0
+        a.l8ui(_T, words, SHIFT)
+        a.extui(_T, _T, 5, 3)
+        a.ssl(_T)
+        frame.load(at, "weights")
+        for number, register in enumerate(_WEIGHTS):
+            a.l8ui(register, at, 2 * number)
+            a.sext(register, register, 7)
+            a.sll(register, register)
+            if 2 * number + 1 < _WEIGHT_BYTES:
+                a.extui(register, register, 0, 16)
+                a.l8ui(_T, at, 2 * number + 1)
+                a.sext(_T, _T, 7)
+                a.slli(_T, _T, 16)
+                a.sll(_T, _T)
+                a.or_(register, register, _T)
+        a.addi(at, at, _WEIGHT_BYTES)
+        frame.store(at, "weights")
 
     def _lines(self, tail: Callable[[], None], counted: bool = False) -> None:
         """All outputs of a channel. `counted`: the loop is too long for the hardware's."""

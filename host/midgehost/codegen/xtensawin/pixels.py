@@ -196,10 +196,10 @@ class Filters:
         return [range(first, min(first + most, count)) for first in range(0, count, most)]
 
     def stream(self, group: range) -> bytes:
-        """The weights of some filters; products read a word more."""
+        """The weights of some filters; products of int16 read a word more."""
         rows = self.weights[group.start : group.stop]
         if self.form == "size":
-            return rows.tobytes() + bytes(4)
+            return rows.tobytes()
         shifts = np.array([scale.pre - scales.PRE for scale in self.scales[group.start : group.stop]])
         return (rows.astype(np.int16) << shifts[:, None]).astype("<i2").tobytes() + bytes(4)
 

@@ -5,8 +5,8 @@ half, which costs fewer instructions than the low one and is the shift to the le
 needs. Where weights are stored as int16 a channel may be scaled by a further power of two, until nothing is left to
 round. What does not fit gets TFLM's own steps.
 
-A channel's words: [multiplier, addend, shift | kind << 8 | extra << 16]; the multiplier's complement is stored unless
-the kind is STRAIGHT, so that its sign tells.
+A channel's words: [multiplier, addend, shift | (pre - PRE) << 5 | kind << 8 | extra << 16]. The multiplier's complement
+is stored unless the kind is STRAIGHT, so that its sign tells; SSR and SSL look at the lowest five bits of a shift.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Scale:
     def words(self) -> list[int]:
         """As int32."""
         multiplier = self.multiplier if self.kind == STRAIGHT else ~self.multiplier
-        return [_int32(w) for w in (multiplier, self.addend, self.shift | self.kind << 8 | self.extra << 16)]
+        rest = self.shift | (self.pre - PRE) << 5 | self.kind << 8 | self.extra << 16
+        return [_int32(word) for word in (multiplier, self.addend, rest)]
 
 
 def scales_of(channels: Channels, widest: NDArray[Any] | None = None) -> list[Scale]:
@@ -56,7 +57,7 @@ def scales_of(channels: Channels, widest: NDArray[Any] | None = None) -> list[Sc
     if widest is not None:
         sums = np.maximum(abs(channels.floors), abs(channels.tops))
         room = np.minimum(14 - _top_bit(widest), 30 - PRE - _top_bit(sums))
-        _fit(channels, found, PRE + np.clip(room, 0, 8))
+        _fit(channels, found, PRE + np.clip(room, 0, 7))
     return [scale or _exact(channels, i) for i, scale in enumerate(found)]
 
 
