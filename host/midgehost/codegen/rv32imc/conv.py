@@ -400,8 +400,9 @@ def _cost(lengths: Sequence[int], kind: Kind) -> float:
 
 def _packing_cost(window: Window, terms: int, bordered: bool) -> float:
     """Instructions to pack a tile."""
-    located = 300 + WORDS * (5.7 * terms + 16 * window.height)
-    return located + (TILE * 5 * terms * _border_share(window) if bordered else 0)
+    located = 160 if gather.is_flat(window) else 300
+    packed = WORDS * (5.7 * terms + 16 * window.height)
+    return located + packed + (TILE * 5 * terms * _border_share(window) if bordered else 0)
 
 
 def _border_share(window: Window) -> float:

@@ -8,8 +8,8 @@ A word of outputs takes 9 products of 9 words, of which those of the last column
 change roles from word to word, so the code is unrolled by three. Where sums are flushed depends on the channel's
 weights: there is code for each of PATTERNS, column by column.
 
-A call's rows are (group of channels, band) pairs. The stream holds for each channel its weights in int8, three bytes of
-nothing, the header of its pattern, and its tail's parameters.
+A call's rows are (group of channels, band) pairs. The stream holds for each channel its weights in int8, a byte of
+nothing, the header of its pattern (int16), and its tail's parameters.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Program:
     def __init__(self, stride: int, pitch: int, bent: bool) -> None:
         self.a = a = Rv32()
         self._stride, self._pitch, self._bent = stride, pitch, bent
-        self.record_bytes = 16 + (12 if bent else 8)
+        self.record_bytes = 12 + (12 if bent else 8)
         self._frame = Frame(
             a,
             [
@@ -240,12 +240,12 @@ class _Program:
         frame.load(A0, "record")
         for i, weight in enumerate(_WEIGHTS):
             a.lb(weight, A0, i)
-        a.lw(A1, A0, 12)
+        a.lh(A1, A0, 10)
         a.la(A2, self._anchor)
         a.add(A1, A1, A2)
         frame.store(A1, "pattern")
         for i, name in enumerate(("multiplier", "addend", "delta")[: 3 if self._bent else 2]):
-            a.lw(A1, A0, 16 + 4 * i)
+            a.lw(A1, A0, 12 + 4 * i)
             frame.store(A1, name)
         a.addi(A0, A0, self.record_bytes)
         frame.store(A0, "record")
@@ -420,8 +420,8 @@ def depthwise_conv_2d(node: Node, form: Form, tile_bytes: int | None) -> list[Ma
     for channel, pattern in enumerate(patterns):
         if pattern is None:
             return None
-        words = [program.header(pattern), *tails.words(channel, kind)]
-        records.append(live[channel].tobytes().ljust(12, b"\0") + struct.pack(f"<{len(words)}i", *words))
+        words = tails.words(channel, kind)
+        records.append(struct.pack(f"<9sxh{len(words)}i", live[channel].tobytes(), program.header(pattern), *words))
     limit = channels if tile_bytes is None else tile_bytes // program.record_bytes
     if limit < shape.group:
         return None

@@ -64,7 +64,7 @@ class Gather:
             "rest_bytes": TERM_BYTES * rest,
             "rest_entry": self.a.address(self._steps[rest]) - self.a.address(self._steps[0]),
             "eights": segment // _UNROLLED,
-            "flat": int((window.height, window.width, window.stride_height, window.stride_width) == (1, 1, 1, 1)),
+            "flat": int(is_flat(window)),
         }
 
     def emit(self, first: int, parameters: int) -> None:
@@ -257,3 +257,8 @@ class Gather:
         self.a.bge(value, limit, above)
         self.a.mv(value, limit)
         self.a.label(above)
+
+
+def is_flat(window: Window) -> bool:
+    """Whether each window is the pixel of the same number."""
+    return (window.height, window.width, window.stride_height, window.stride_width) == (1, 1, 1, 1)
