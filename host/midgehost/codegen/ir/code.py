@@ -69,7 +69,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """A comparison that a `when` or `exit_if` branches on."""
 
     condition: Condition
@@ -155,31 +155,31 @@ class Reg:
     def __irshift__(self, other: Reg | int) -> Reg:
         return self._builder.compute("sar", self, other, dest=self)
 
-    def __lt__(self, other: Reg | int) -> Test:
-        return Test("lt", self, other)
+    def __lt__(self, other: Reg | int) -> Comparison:
+        return Comparison("lt", self, other)
 
-    def __ge__(self, other: Reg | int) -> Test:
-        return Test("ge", self, other)
+    def __ge__(self, other: Reg | int) -> Comparison:
+        return Comparison("ge", self, other)
 
-    def __le__(self, other: Reg | int) -> Test:
-        return Test("le", self, other)
+    def __le__(self, other: Reg | int) -> Comparison:
+        return Comparison("le", self, other)
 
-    def __gt__(self, other: Reg | int) -> Test:
-        return Test("gt", self, other)
+    def __gt__(self, other: Reg | int) -> Comparison:
+        return Comparison("gt", self, other)
 
-    def equals(self, other: Reg | int) -> Test:
-        return Test("eq", self, other)
+    def equals(self, other: Reg | int) -> Comparison:
+        return Comparison("eq", self, other)
 
-    def differs(self, other: Reg | int) -> Test:
-        return Test("ne", self, other)
+    def differs(self, other: Reg | int) -> Comparison:
+        return Comparison("ne", self, other)
 
-    def below(self, other: Reg | int) -> Test:
+    def below(self, other: Reg | int) -> Comparison:
         """Unsigned less than."""
-        return Test("below", self, other)
+        return Comparison("below", self, other)
 
-    def at_least(self, other: Reg | int) -> Test:
+    def at_least(self, other: Reg | int) -> Comparison:
         """Unsigned not less than."""
-        return Test("at_least", self, other)
+        return Comparison("at_least", self, other)
 
 
 class Loop:
@@ -189,7 +189,7 @@ class Loop:
         self._builder = builder
         self._end = end
 
-    def exit_if(self, test: Test) -> None:
+    def exit_if(self, test: Comparison) -> None:
         """Leaves the loop if the test holds."""
         self._builder.branch(test, self._end)
 
@@ -297,7 +297,7 @@ class Builder:
             return self.compute("divu", a, b)
         quotient, rest, step, bit = self.copy(0), self.copy(a), self.copy(b), self.copy(1)
         with self.seldom(), self.forever() as loop:
-            loop.exit_if(Test("below", rest, step))
+            loop.exit_if(Comparison("below", rest, step))
             step <<= 1
             bit <<= 1
         with self.seldom(), self.forever() as loop:
@@ -331,15 +331,15 @@ class Builder:
     def jump(self, label: str) -> None:
         self.emit(Instruction("jump", label=label))
 
-    def branch(self, test: Test, label: str) -> None:
+    def branch(self, test: Comparison, label: str) -> None:
         """Goes to the label if the test holds."""
         self.emit(Instruction("branch", None, (test.a, test.b), label, test.condition))
 
     @contextmanager
-    def when(self, test: Test) -> Generator[None]:
+    def when(self, test: Comparison) -> Generator[None]:
         """The body runs if the test holds."""
         end = self.fresh_label()
-        self.branch(Test(OPPOSITE[test.condition], test.a, test.b), end)
+        self.branch(Comparison(OPPOSITE[test.condition], test.a, test.b), end)
         yield
         self.label(end)
 
@@ -364,10 +364,10 @@ class Builder:
         self.label(end)
 
     @contextmanager
-    def loop_while(self, start_test: Test, test: Test | None = None) -> Generator[None]:
+    def loop_while(self, start_test: Comparison, test: Comparison | None = None) -> Generator[None]:
         """Repeats while the test holds, tested at the start and at the end of every round."""
         again, end = self.fresh_label(), self.fresh_label()
-        self.branch(Test(OPPOSITE[start_test.condition], start_test.a, start_test.b), end)
+        self.branch(Comparison(OPPOSITE[start_test.condition], start_test.a, start_test.b), end)
         self.label(again)
         with self._deeper():
             yield

@@ -37,7 +37,8 @@ class Lowering(ABC, Generic[A]):
             new = {
                 at
                 for at, step in enumerate(allocation.code)
-                if step.op in ("branch", "back") and abs(asm.address(step.label) - places[at]) > self.reach(step)
+                if step.op in ("branch", "back", "jump")
+                and abs(asm.address(step.label) - places[at]) > self.reach(step)
             }
             if new <= far:
                 return asm.code()
@@ -81,7 +82,7 @@ class Lowering(ABC, Generic[A]):
 
     @abstractmethod
     def reach(self, step: Instruction) -> int:
-        """How many bytes away the label of a near branch may safely lie."""
+        """How many bytes away the label of a near branch or jump may safely lie."""
 
     @abstractmethod
     def start(self, allocation: Allocation) -> A:

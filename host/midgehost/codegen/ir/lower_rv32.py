@@ -28,7 +28,7 @@ class Rv32Lowering(Lowering[Rv32]):
         return step.op in ("add", "and", "or", "xor", *LOADS, *STORES) and -2048 <= number <= 2047
 
     def reach(self, step: Instruction) -> int:
-        return 4000
+        return 1_000_000 if step.op == "jump" else 4000
 
     def start(self, allocation: Allocation) -> Rv32:
         asm = Rv32()

@@ -8,14 +8,18 @@ from typing import Final
 from midgehost.codegen.asm.thumb import LR, PC, R0, R3, R8, R12, SP, Condition, Thumb
 from midgehost.codegen.ir import code
 from midgehost.codegen.ir.allocate import Allocation
-from midgehost.codegen.ir.code import LOADS, STORES, Features, Instruction, Reg, width
+from midgehost.codegen.ir.code import LOADS, STORES, Builder, Features, Instruction, Reg, width
 from midgehost.codegen.ir.lower import Lowering
 from midgehost.codegen.machine import ABI, STATUS_ABI
 
 CONDITIONS: Final[dict[code.Condition, Condition]] = {
     "eq": "eq", "ne": "ne", "lt": "lt", "ge": "ge", "le": "le", "gt": "gt", "below": "cc", "at_least": "cs",
 }  # fmt: skip
-_POOL_AFTER: Final = 600  # bytes of code that may have literals before a pool is placed
+OPPOSITE: Final[dict[Condition, Condition]] = {
+    "eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "cc": "cs", "cs": "cc",
+}  # fmt: skip
+_POOL_AFTER, _POOL_LATEST = 600, 900  # bytes of code before literals are placed behind a jump, or jumped over
+_LARGE: Final = 500  # instructions from which on code may be longer than a jump, so that BL is used and spoils LR
 
 
 class ThumbLowering(Lowering[Thumb]):
@@ -23,7 +27,13 @@ class ThumbLowering(Lowering[Thumb]):
 
     features = Features(mulh=False, divide=False, min_max=False)
     registers = range(8)
-    high = (*range(R8, R12 + 1), LR)
+    high = range(R8, R12 + 1)  # and LR, where no jump needs it
+
+    def legal(self, builder: Builder) -> list[Instruction]:
+        code = super().legal(builder)
+        self._large = len(code) > _LARGE
+        self.high = range(R8, R12 + 1) if self._large else (*range(R8, R12 + 1), LR)
+        return code
 
     def fits(self, step: Instruction, number: int) -> bool:
         if step.op == "add":
@@ -41,7 +51,7 @@ class ThumbLowering(Lowering[Thumb]):
         return False
 
     def reach(self, step: Instruction) -> int:
-        return 240
+        return 2000 if step.op == "jump" else 240
 
     def clashes(self, step: Instruction) -> Iterable[Reg]:
         """A two-operand instruction moves its first operand to the result before it reads the second."""
@@ -91,6 +101,11 @@ class ThumbLowering(Lowering[Thumb]):
         args = [place[arg] if isinstance(arg, Reg) else arg for arg in step.args]
         a, b = (*args, 0, 0)[:2]
         by_number = bool(step.args) and not isinstance(step.args[-1], Reg)
+        if asm.here - self._pooled > _POOL_LATEST:
+            asm.b(after := asm.fresh())
+            asm.pool()
+            asm.label(after)
+            self._pooled = asm.here
         match step.op:
             case "block":
                 self._enter(asm, d)
@@ -98,19 +113,19 @@ class ThumbLowering(Lowering[Thumb]):
                 self._leave(asm, a)
                 self._pool_if_due(asm)
             case "jump":
-                asm.b(step.label)
+                (asm.bl if far else asm.b)(step.label)
                 self._pool_if_due(asm)
             case "label" | "head":
                 asm.label(step.label)
             case "back":
                 asm.subs_imm(d, d, 1)
-                (asm.bcond_far if far else asm.bcond)("ne", step.label)
+                self._branch(asm, "ne", step.label, far)
             case "branch":
                 if by_number:
                     asm.cmp_imm(a, b)
                 else:
                     asm.cmp(a, b)
-                (asm.bcond_far if far else asm.bcond)(CONDITIONS[step.condition], step.label)
+                self._branch(asm, CONDITIONS[step.condition], step.label, far)
             case "const":
                 asm.set_int(d, a)
             case "move":
@@ -159,6 +174,14 @@ class ThumbLowering(Lowering[Thumb]):
         asm.bcond("eq", good)
         self._leave(asm, STATUS_ABI)
         asm.label(good)
+
+    def _branch(self, asm: Thumb, condition: Condition, label: str, far: bool) -> None:
+        if far and self._large:
+            asm.bcond(OPPOSITE[condition], after := asm.fresh())
+            asm.bl(label)
+            asm.label(after)
+        else:
+            (asm.bcond_far if far else asm.bcond)(condition, label)
 
     def _add(self, asm: Thumb, d: int, a: int, b: int, by_number: bool) -> None:
         if by_number:

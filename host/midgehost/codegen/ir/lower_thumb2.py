@@ -37,7 +37,7 @@ class Thumb2Lowering(Lowering[Thumb2]):
         return step.op in LOADS | STORES and -255 <= number <= 4095
 
     def reach(self, step: Instruction) -> int:
-        return 240
+        return 2000 if step.op == "jump" else 240
 
     def start(self, allocation: Allocation) -> Thumb2:
         asm = Thumb2()
@@ -60,7 +60,7 @@ class Thumb2Lowering(Lowering[Thumb2]):
             case "finish":
                 self._leave(asm, a)
             case "jump":
-                asm.b(step.label)
+                (asm.b_w if far else asm.b)(step.label)
             case "label" | "head":
                 asm.label(step.label)
             case "back":

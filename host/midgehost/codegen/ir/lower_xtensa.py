@@ -39,14 +39,14 @@ class XtensaLowering(Lowering[Xtensa]):
                 return size > 0 and 0 <= number <= 255 * size and number % size == 0
 
     def reach(self, step: Instruction) -> int:
-        return 110
+        return 130_000 if step.op == "jump" else 110
 
     def start(self, allocation: Allocation) -> Xtensa:
         asm = Xtensa()
         asm.entry(_STACK, _FRAME + (4 * allocation.stack_words + 15) // 16 * 16)
         self._hardware_loops = _hardware_loops(allocation.code)
         self._open: str | None = None  # the label that ends the zero-overhead loop that is being emitted
-        self._after_label = False
+        self._no_end_at = 0  # where no zero-overhead loop may end: after a branch, at a label, at the loop's start
         return asm
 
     def emit(self, asm: Xtensa, step: Instruction, place: dict[Reg, int], far: bool) -> None:
@@ -55,12 +55,11 @@ class XtensaLowering(Lowering[Xtensa]):
         a, b = (*args, 0, 0)[:2]
         by_number = bool(args) and not isinstance(step.args[-1], Reg)
         if step.op == "back" and step.label in self._hardware_loops:
-            if self._after_label:
+            if asm.here == self._no_end_at:
                 asm.nop()
             assert self._open is not None
             asm.label(self._open)
             return
-        self._after_label = step.op in ("label", "branch")
         match step.op:
             case "block":
                 self._enter(asm, d)
@@ -68,17 +67,21 @@ class XtensaLowering(Lowering[Xtensa]):
                 self._leave(asm, a)
             case "jump":
                 asm.j(step.label)
+                self._no_end_at = asm.here
             case "head" if step.label in self._hardware_loops:
                 self._open = asm.fresh("loop")
                 asm.loop(a, self._open)
                 asm.label(step.label)
+                self._no_end_at = asm.here
             case "label" | "head":
                 asm.label(step.label)
+                self._no_end_at = asm.here
             case "back":
                 asm.addi(d, d, -1)
                 asm.bnez(d, step.label, far)
             case "branch":
                 self._branch(asm, step, a, b, by_number, far)
+                self._no_end_at = asm.here
             case "const":
                 asm.movi(d, a)
             case "move":
