@@ -36,6 +36,7 @@ class QemuXtensa(Core):
     """Counts instructions, where `check` is asked for; alignment is always checked, rights are not."""
 
     arch, unit, estimate = "xtensawin", "instructions", False
+    always_checked = True  # for alignment
 
     def __init__(self) -> None:
         data = memoryview(bytearray(_RAM_BYTES))

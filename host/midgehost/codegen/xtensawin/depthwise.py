@@ -22,7 +22,7 @@ from midgehost.codegen.asm.xtensa import Half, Xtensa
 from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.codegen.requantise import layer
 from midgehost.codegen.xtensawin import dot, scales
-from midgehost.codegen.xtensawin.frame import Frame, Parameters, block_word
+from midgehost.codegen.xtensawin.frame import MOST_SCRATCH, Frame, Parameters, block_word
 from midgehost.codegen.xtensawin.tails import CLAMP_COST, CLAMP_WORDS, EXTRA, KIND, SHIFT, Tails, is_ranged
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
@@ -37,7 +37,6 @@ _PARAMETERS: Final = (
 )
 _EXTRA: Final = {scales.STRAIGHT: 0, scales.BENT: 5, scales.EXACT: 30}  # instructions of an output
 _WEIGHT_BYTES: Final = 9  # a channel
-_MOST_SCRATCH: Final = 24_576
 
 _P0, _P1, _P2, _WA, _WB, _WC, _WD, _WE, _OUT, _STEP, _M, _C, _R, _T = range(2, 16)
 _WEIGHTS: Final = (_WA, _WB, _WC, _WD, _WE)
@@ -50,7 +49,7 @@ def depthwise_calls(node: Node, window: Window, tile_bytes: int | None) -> Seque
     if (height, width) != (3, 3) or node.input(0).shape[3] != channels or window.stride_width > 2:
         return None
     plane = _Plane(window)
-    if plane.nbytes > _MOST_SCRATCH:
+    if plane.nbytes > MOST_SCRATCH:
         return None
     layers = layer(node)
     by_channel = weights.reshape(9, channels).T.astype(np.int64)

@@ -8,6 +8,8 @@ from typing import Final
 from midgehost.codegen.asm.xtensa import Xtensa
 from midgehost.codegen.machine import ABI, STATUS_ABI, STATUS_OK
 
+MOST_SCRATCH: Final = 24_576  # bytes; a layer that would need more is left to the general kernels
+
 _BLOCK: Final = ("abi", "in0", "in1", "out", "weights", "params", "scratch", "row0", "row1")  # a block's words
 _WINDOWS: Final = 32  # bytes at the top of a frame that belong to the register windows
 _ARGS: Final = 5  # what the caller leaves in a5: args

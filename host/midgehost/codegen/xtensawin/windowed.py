@@ -21,7 +21,7 @@ from midgehost.codegen.asm.xtensa import Xtensa
 from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.requantise import layer
 from midgehost.codegen.xtensawin import dot, pixels
-from midgehost.codegen.xtensawin.frame import Frame, Parameters, block_word
+from midgehost.codegen.xtensawin.frame import MOST_SCRATCH, Frame, Parameters, block_word
 from midgehost.codegen.xtensawin.pointwise import tile_pixels
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
@@ -57,7 +57,6 @@ _KEPT: Final = (
         "advance",
     ),
 )
-_MOST_SCRATCH: Final = 24_576
 
 
 def windowed_calls(node: Node, window: Window, form: Form, tile_bytes: int | None) -> Sequence[MachineCall] | None:
@@ -83,7 +82,7 @@ def windowed_calls(node: Node, window: Window, form: Form, tile_bytes: int | Non
             "padding": _pattern(node.input(0).zero_point, form),
         }
         scratch = table + 4 * height + tile * filters.rounds * dot.ROUND_BYTES + 16
-        if scratch > _MOST_SCRATCH:
+        if scratch > MOST_SCRATCH:
             return None
         calls.append(
             MachineCall(

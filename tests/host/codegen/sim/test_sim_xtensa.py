@@ -5,13 +5,18 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from midgehost.codegen.asm.xtensa import ACCHI, ACCLO, M0, SAR, Xtensa
+from midgehost.codegen.convert import plan_for
+from midgehost.codegen.machine import Form
 from midgehost.codegen.sim import Core, Fault, core
+from midgehost.codegen.sim.model import LoadedModel
 from midgehost.codegen.sim.qemu_xtensa import QemuXtensa, available
+from midgehost.models.convert import load
 
 needs_qemu = pytest.mark.skipif(not available(), reason="qemu-xtensa is missing: apt-get install qemu-user")
 _GENERAL = range(6, 16)  # registers that random programs work on
@@ -329,3 +334,22 @@ def test_a_routine_that_changes_is_translated_again() -> None:
         assert machine.call(machine.load(asm.code()), machine.block(out=out))[0] == 0
         assert machine.read(out, 4) == bytes([value, 0, 0, 0])
         machine.release(mark)
+
+
+@needs_qemu
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("tinymaix_mnist_valid_q", "size"),
+        pytest.param("mnist_cnn_int8", "speed", marks=pytest.mark.soak),
+        pytest.param("kws_ref_model", "speed", marks=pytest.mark.soak),
+    ],
+)
+def test_a_whole_model_counts_the_same_on_qemu(models_dir: Path, name: str, form: Form) -> None:
+    """Kernels of both kinds, every operator of the model: outputs and the count of each call."""
+    plan = plan_for(load(models_dir / f"{name}.tflite"), None, "xtensawin", form, "ram")
+    shape = plan.graph.tensors[plan.graph.inputs[0]].shape
+    x = np.random.default_rng(3).integers(-128, 128, shape).astype(np.int8)
+    ours, on_qemu = (LoadedModel(machine, plan).run([x]) for machine in (core("xtensawin"), QemuXtensa()))
+    assert ours.mismatches == on_qemu.mismatches == 0
+    assert ours.counts == on_qemu.counts
