@@ -30,15 +30,15 @@ def run_on(core: Core, jobs: Sequence[Job]) -> tuple[list[list[Array]], int]:
     return found, total
 
 
-def run_call(core: Core, job: Job, call: Call, arena: int, rng: random.Random) -> int:
-    """Runs one call in slices; what they cost."""
+def run_call(core: Core, job: Job, call: Call, arena: int, rng: random.Random, status: int = 0) -> int:
+    """Runs one call in slices, which must end with this status; what they cost."""
     machine = general(call, core.arch)
 
     def at(place: Place | None) -> int:
         return 0 if place is None else arena + job.offsets[place.tensor] + place.offset
 
     operands = (at(machine.in0), at(machine.in1), at(machine.out))
-    return run_slices(core, machine, operands, cuts(machine.rows, rng if job.cut_seed is not None else None))
+    return run_slices(core, machine, operands, cuts(machine.rows, rng if job.cut_seed is not None else None), status)
 
 
 def cuts(rows: int, rng: random.Random | None) -> list[int]:
@@ -47,7 +47,9 @@ def cuts(rows: int, rng: random.Random | None) -> list[int]:
     return sorted({0, rows} | inner)
 
 
-def run_slices(core: Core, machine: MachineCall, operands: tuple[int, int, int], rows: Sequence[int]) -> int:
+def run_slices(
+    core: Core, machine: MachineCall, operands: tuple[int, int, int], rows: Sequence[int], status: int = 0
+) -> int:
     """Runs a machine call slice by slice; what they cost."""
     code = core.load(machine.routine.code)
     weights = core.load(machine.weights) if machine.weights else 0
@@ -55,7 +57,7 @@ def run_slices(core: Core, machine: MachineCall, operands: tuple[int, int, int],
     scratch = core.alloc(machine.scratch_bytes) if machine.scratch_bytes else 0
     total = 0
     for a, b in itertools.pairwise(rows):
-        status, cost = core.call(code, core.block(*operands, weights, params, scratch, (a, b)))
-        assert status == 0
+        ended, cost = core.call(code, core.block(*operands, weights, params, scratch, (a, b)))
+        assert ended == status
         total += cost
     return total
