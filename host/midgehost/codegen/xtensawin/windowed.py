@@ -45,17 +45,8 @@ _SHAPE: Final = (
 _PARAMETERS: Final = (*_SHAPE, *pixels.PARAMETERS)
 _KEPT: Final = (
     *("tile_pixels", "out_width", "row_outputs", "segment_rounds", "segment_rest", "vector_rest", "window_step"),
-    *(
-        "window_height",
-        "slot_bytes",
-        "data_offset",
-        "padding",
-        "row_rounds",
-        "row_bytes",
-        "in_height",
-        "stride_height",
-        "advance",
-    ),
+    *("window_height", "slot_bytes", "data_offset", "padding", "row_rounds", "row_bytes"),
+    *("in_height", "stride_height", "advance"),
 )
 
 
