@@ -26,8 +26,12 @@ CYCLES_A_COUNT: Final[Mapping[str, float]] = {"armv6m": 1.0, "armv7emsp": 1.0, "
 
 @dataclass(frozen=True)
 class Work:
-    """What a call has to do: output values, `terms` that they are made of (MACs, bytes), and inner loops entered or,
-    for CONV_2D, values that are gathered. A walk's rows count as outputs."""
+    """What a call has to do: output values, `terms` that they are made of (MACs, bytes), and inner loops entered.
+
+    For CONV_2D and FULLY_CONNECTED these are the values gathered, a window's position counting as three more; for
+    other windows its lines, a pixel counting as three channels more; for walks the dimensions of all rows, and rows
+    count as outputs.
+    """
 
     outputs: int
     terms: int
@@ -42,20 +46,26 @@ def work(call: Call) -> Work:
             return Work(rows, rows * p[0], rows // p[1] * p[0])
         case Kernel.CONV_2D:
             pixels, size = rows * p[3], p[4] * p[5]
-            return Work(pixels * p[13], pixels * size * p[13] * p[14], pixels * size * p[12])
+            groups = p[12] // p[14]
+            return Work(pixels * p[13], pixels * size * p[13] * p[14], pixels * size * (p[12] + 3 * groups))
         case Kernel.DEPTHWISE_CONV_2D | Kernel.AVERAGE_POOL_2D | Kernel.MAX_POOL_2D:
             channels = p[13] if kernel == Kernel.DEPTHWISE_CONV_2D else p[12]
             lines, columns = (_inside(*p[axis:12:2]) for axis in (0, 1))
-            images = rows // p[2] * channels
-            return Work(images * p[2] * p[3], images * lines * columns, images * lines * p[3])
+            images = rows // p[2]
+            outputs = images * channels * p[2] * p[3]
+            return Work(outputs, images * channels * lines * columns, images * (channels + 3) * lines * p[3])
         case Kernel.MEAN:
-            return Work(rows, rows * p[0])
+            inner = p[2 + 2 * p[1] :]  # the walk over what an output averages: n, then n times (size, stride)
+            return Work(rows, rows * p[0], rows * (p[0] // inner[1] if inner[0] else 1))
         case Kernel.ADD | Kernel.MUL | Kernel.MAXIMUM | Kernel.MINIMUM:
-            return Work(rows, rows * p[8])
+            return Work(rows, rows * p[8], rows * p[9])
         case Kernel.FILL:
             return Work(rows, rows * p[1])
         case Kernel.COPY:
-            return Work(rows, rows * p[0], rows * p[1])
+            strides = (*p[5::3], *p[6::3]) if p[2] == p[3] == 1 else (1,)
+            offsets = [place.offset for place in (call.in0, call.out) if place]
+            words = all(n % 4 == 0 for n in (*strides, *offsets))
+            return Work(rows, rows * (p[0] // 4 + p[0] % 4 if words else p[0]), rows * p[1])
         case Kernel.LOOKUP_INT8 | Kernel.LOOKUP_FLOAT32 | Kernel.QUANTIZE_FLOAT32 | Kernel.SOFTMAX:
             return Work(rows, rows * p[0])
 
@@ -85,35 +95,35 @@ def call_limit(ms: float, arch: str, clock_mhz: float) -> float:
 # (a call, an output, a term, a loop) as `tools/fit_costs.py` prints them.
 _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] = {
     "armv6m": {
-        Kernel.FULLY_CONNECTED: (201, 119.9, 6.52, 11.7),
-        Kernel.CONV_2D: (612, 172.7, 7.26, 34.1),
-        Kernel.DEPTHWISE_CONV_2D: (1026, 122.7, 20.70, 22.1),
-        Kernel.AVERAGE_POOL_2D: (400, 189.3, 7.74, 0.0),
-        Kernel.MAX_POOL_2D: (774, 51.5, 10.60, 1.9),
-        Kernel.MEAN: (102, 209.7, 8.80, 0.0),
-        Kernel.ADD: (83, 114.2, 84.61, 0.0),
-        Kernel.MUL: (74, 126.8, 85.26, 0.0),
-        Kernel.MAXIMUM: (59, 104.0, 39.79, 0.0),
-        Kernel.MINIMUM: (66, 90.1, 40.76, 0.0),
-        Kernel.COPY: (154, 32.5, 3.63, 88.0),
+        Kernel.FULLY_CONNECTED: (212, 112.2, 6.50, 17.0),
+        Kernel.CONV_2D: (482, 123.8, 5.66, 34.8),
+        Kernel.DEPTHWISE_CONV_2D: (691, 126.2, 13.16, 18.0),
+        Kernel.AVERAGE_POOL_2D: (378, 171.2, 6.54, 4.7),
+        Kernel.MAX_POOL_2D: (681, 47.6, 9.43, 3.3),
+        Kernel.MEAN: (97, 80.3, 7.92, 113.4),
+        Kernel.ADD: (192, 0.0, 36.58, 142.9),
+        Kernel.MUL: (202, 0.0, 77.43, 118.1),
+        Kernel.MAXIMUM: (147, 0.0, 22.73, 140.1),
+        Kernel.MINIMUM: (129, 12.6, 23.00, 114.3),
+        Kernel.COPY: (113, 0.0, 8.08, 148.3),
         Kernel.FILL: (51, 0.8, 1.50, 0.0),
         Kernel.LOOKUP_INT8: (48, 3.0, 7.23, 0.0),
         Kernel.LOOKUP_FLOAT32: (40, 0.0, 12.00, 0.0),
         Kernel.QUANTIZE_FLOAT32: (83, 0.0, 281.54, 0.0),
-        Kernel.SOFTMAX: (74, 445.4, 107.37, 0.0),
+        Kernel.SOFTMAX: (78, 342.5, 85.47, 0.0),
     },
     "armv7emsp": {
-        Kernel.FULLY_CONNECTED: (160, 80.6, 5.63, 12.2),
-        Kernel.CONV_2D: (425, 121.7, 4.52, 18.8),
-        Kernel.DEPTHWISE_CONV_2D: (710, 89.3, 13.05, 15.8),
-        Kernel.AVERAGE_POOL_2D: (258, 56.8, 8.01, 3.6),
-        Kernel.MAX_POOL_2D: (531, 32.0, 10.17, 0.6),
-        Kernel.MEAN: (75, 136.8, 8.87, 0.0),
-        Kernel.ADD: (63, 65.4, 47.03, 0.0),
-        Kernel.MUL: (58, 68.3, 45.83, 0.0),
-        Kernel.MAXIMUM: (48, 58.9, 20.95, 0.0),
-        Kernel.MINIMUM: (51, 55.0, 21.30, 0.0),
-        Kernel.COPY: (145, 27.6, 3.31, 31.1),
+        Kernel.FULLY_CONNECTED: (161, 78.9, 5.61, 18.4),
+        Kernel.CONV_2D: (317, 91.1, 4.76, 18.0),
+        Kernel.DEPTHWISE_CONV_2D: (484, 95.0, 12.91, 11.5),
+        Kernel.AVERAGE_POOL_2D: (237, 44.4, 7.00, 5.9),
+        Kernel.MAX_POOL_2D: (472, 29.0, 9.51, 2.6),
+        Kernel.MEAN: (96, 65.3, 7.94, 63.9),
+        Kernel.ADD: (96, 28.7, 32.00, 57.0),
+        Kernel.MUL: (102, 25.3, 44.00, 52.3),
+        Kernel.MAXIMUM: (63, 15.9, 21.00, 60.0),
+        Kernel.MINIMUM: (62, 16.3, 21.01, 59.6),
+        Kernel.COPY: (66, 26.9, 7.66, 50.4),
         Kernel.FILL: (56, 0.0, 1.74, 0.0),
         Kernel.LOOKUP_INT8: (47, 1.1, 4.75, 0.0),
         Kernel.LOOKUP_FLOAT32: (40, 0.0, 12.00, 0.0),
@@ -122,16 +132,16 @@ _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] 
     },
     "rv32imc": {
         Kernel.FULLY_CONNECTED: (113, 44.4, 4.41, 7.9),
-        Kernel.CONV_2D: (257, 67.0, 3.71, 12.5),
-        Kernel.DEPTHWISE_CONV_2D: (406, 34.6, 9.51, 10.1),
-        Kernel.AVERAGE_POOL_2D: (176, 31.5, 5.05, 2.4),
-        Kernel.MAX_POOL_2D: (291, 21.7, 5.39, 1.1),
-        Kernel.MEAN: (77, 60.2, 5.67, 0.0),
-        Kernel.ADD: (29, 31.9, 31.90, 0.0),
-        Kernel.MUL: (29, 34.2, 28.60, 0.0),
-        Kernel.MAXIMUM: (12, 28.7, 11.65, 0.0),
-        Kernel.MINIMUM: (51, 25.0, 11.46, 0.0),
-        Kernel.COPY: (92, 26.1, 2.00, 15.2),
+        Kernel.CONV_2D: (188, 53.5, 3.99, 9.4),
+        Kernel.DEPTHWISE_CONV_2D: (283, 38.0, 9.70, 6.9),
+        Kernel.AVERAGE_POOL_2D: (106, 27.3, 4.62, 3.3),
+        Kernel.MAX_POOL_2D: (249, 20.8, 5.09, 1.7),
+        Kernel.MEAN: (68, 37.0, 5.00, 23.1),
+        Kernel.ADD: (47, 11.7, 21.82, 13.3),
+        Kernel.MUL: (60, 9.9, 28.59, 14.2),
+        Kernel.MAXIMUM: (27, 11.8, 11.69, 13.2),
+        Kernel.MINIMUM: (48, 10.0, 11.31, 14.4),
+        Kernel.COPY: (39, 23.0, 4.92, 13.9),
         Kernel.FILL: (32, 0.4, 1.00, 0.0),
         Kernel.LOOKUP_INT8: (28, 0.7, 5.00, 0.0),
         Kernel.LOOKUP_FLOAT32: (25, 0.0, 9.00, 0.0),
@@ -139,17 +149,17 @@ _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] 
         Kernel.SOFTMAX: (26, 136.7, 41.82, 0.0),
     },
     "xtensawin": {
-        Kernel.FULLY_CONNECTED: (116, 50.7, 4.20, 6.1),
-        Kernel.CONV_2D: (307, 84.5, 3.50, 10.4),
-        Kernel.DEPTHWISE_CONV_2D: (531, 62.5, 8.31, 14.0),
-        Kernel.AVERAGE_POOL_2D: (176, 114.0, 3.91, 0.0),
-        Kernel.MAX_POOL_2D: (362, 22.5, 4.45, 1.8),
-        Kernel.MEAN: (62, 105.9, 4.50, 0.0),
-        Kernel.ADD: (29, 57.8, 37.19, 0.0),
-        Kernel.MUL: (19, 64.5, 38.16, 0.0),
-        Kernel.MAXIMUM: (21, 51.3, 13.01, 0.0),
-        Kernel.MINIMUM: (26, 46.6, 13.24, 0.0),
-        Kernel.COPY: (85, 12.8, 1.88, 39.2),
+        Kernel.FULLY_CONNECTED: (123, 49.9, 4.21, 11.1),
+        Kernel.CONV_2D: (238, 64.5, 3.51, 10.9),
+        Kernel.DEPTHWISE_CONV_2D: (355, 67.6, 8.69, 9.3),
+        Kernel.AVERAGE_POOL_2D: (175, 105.1, 3.37, 2.2),
+        Kernel.MAX_POOL_2D: (304, 21.3, 4.05, 2.5),
+        Kernel.MEAN: (63, 30.3, 4.01, 60.6),
+        Kernel.ADD: (72, 0.0, 22.08, 83.8),
+        Kernel.MUL: (74, 0.0, 34.25, 76.8),
+        Kernel.MAXIMUM: (0, 0.0, 10.97, 78.7),
+        Kernel.MINIMUM: (30, 1.0, 11.02, 68.9),
+        Kernel.COPY: (0, 0.0, 3.41, 67.6),
         Kernel.FILL: (32, 2.8, 0.49, 0.0),
         Kernel.LOOKUP_INT8: (29, 0.5, 4.50, 0.0),
         Kernel.LOOKUP_FLOAT32: (27, 0.0, 7.00, 0.0),
