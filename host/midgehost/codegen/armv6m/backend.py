@@ -1,18 +1,19 @@
-"""The kernels of armv6m."""
+"""The kernels of ARMv6-M: which operator takes which."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from midgehost.codegen.armv6m import conv, dense
+from midgehost.codegen import kernels
+from midgehost.codegen.armv6m import conv, dense, depthwise
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
 
 
 class ArmV6M(Backend):
-    """Cortex-M0+."""
+    """Cortex-M0+, the RP2040's core."""
 
     arch = "armv6m"
 
@@ -20,13 +21,15 @@ class ArmV6M(Backend):
         match node.kind:
             case "CONV_2D":
                 return conv.calls(node, form, tile_bytes)
+            case "DEPTHWISE_CONV_2D":
+                return depthwise.calls(node, tile_bytes)
             case "FULLY_CONNECTED":
                 return dense.calls(node, tile_bytes)
             case _:
                 return None
 
     def general(self, call: Call) -> MachineCall:
-        raise NotImplementedError
+        return kernels.general(call, self.arch)
 
 
 BACKEND: Final = ArmV6M()

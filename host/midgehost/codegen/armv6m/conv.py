@@ -50,7 +50,7 @@ _BLOCK: Final = ("in0", "out", "weights", "scratch", "row0", "row1")
 @cache
 def flat(wide: bool) -> tuple[Routine, Sites]:
     """The routine for any four pixels."""
-    k = Kernel((*_FLAT, *TABLE_PARAMS), _BLOCK, (*engine.VARIABLES, "table", "source", "group", "number"))
+    k = Kernel((*_FLAT, *TABLE_PARAMS), _BLOCK, (*engine.VARIABLES, "source", "group", "number"))
     k.begin()
     _emit_begin(k)
     k.load(R0, "in0")
@@ -98,7 +98,7 @@ def flat(wide: bool) -> tuple[Routine, Sites]:
 @cache
 def strips(wide: bool) -> tuple[Routine, Sites]:
     """The routine for four neighbours of a row."""
-    variables = (*engine.VARIABLES, "table", "group", "y", "x", "from_edge", "buffer", "row_bytes", "new_row", "count")
+    variables = (*engine.VARIABLES, "group", "y", "x", "from_edge", "buffer", "row_bytes", "new_row", "count")
     k = Kernel((*_STRIPS, *TABLE_PARAMS), _BLOCK, variables)
     k.begin()
     _emit_begin(k)
