@@ -401,7 +401,7 @@ def _cost(lengths: Sequence[int], kind: Kind) -> float:
 def _packing_cost(window: Window, terms: int, bordered: bool) -> float:
     """Instructions to pack a tile."""
     located = 160 if gather.is_flat(window) else 300
-    packed = WORDS * (5.7 * terms + 16 * window.height)
+    packed = WORDS * (5.5 * terms + 16 * window.height)
     return located + packed + (TILE * 5 * terms * _border_share(window) if bordered else 0)
 
 

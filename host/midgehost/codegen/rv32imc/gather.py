@@ -21,12 +21,12 @@ from midgehost.models.ops.window import Window
 TILE: Final = 6  # pixels
 WORDS: Final = TILE // 2
 TERM_BYTES: Final = 4 * WORDS
-_UNROLLED: Final = 8
+_UNROLLED: Final = 12
 
 NAMES: Final = (
     "last_pixel", "out_width", "stride_height", "pad_height", "stride_width", "pad_width", "free_height", "free_width",
     "row_bytes", "channels", "segment", "kernel_width", "kernel_height", "width", "height", "fill", "patches",
-    "rest", "rest_bytes", "rest_entry", "eights", "flat",
+    "rest", "rest_bytes", "rest_entry", "rounds", "flat",
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class Gather:
             "rest": rest,
             "rest_bytes": TERM_BYTES * rest,
             "rest_entry": self.a.address(self._steps[rest]) - self.a.address(self._steps[0]),
-            "eights": segment // _UNROLLED,
+            "rounds": segment // _UNROLLED,
             "flat": int(is_flat(window)),
         }
 
@@ -101,7 +101,7 @@ class Gather:
         p.load(A5, S0, "kernel_height")
         p.load(A6, S0, "rest")
         p.load(A7, S0, "rest_bytes")
-        p.load(T3, S0, "eights")
+        p.load(T3, S0, "rounds")
         a.label(row)
         self._pack_row()
         a.add(A1, A1, A3)
