@@ -23,7 +23,7 @@ from midgehost.models.plan import Plan, assemble
 ARCHES: Final = ("armv6m", "armv7emsp", "rv32imc", "xtensawin")
 _SAME_CODE: Final = {"armv7em": "armv7emsp"}  # mpy arches that run another one's code
 
-Residence = Literal["ram", "flash"]  # where weights lie while the model runs
+_LITTLE_MORE: Final = 1.3  # bytes of weights beside the smallest form's
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def candidates(node: Node, kernels: Backend, tile_bytes: int | None = None) -> l
 def choose(
     options: Sequence[Sequence[Candidate]], optimize: Form, weight_budget: int | None, cycles_per_byte: float = 0.0
 ) -> list[Candidate]:
-    """One candidate an operator: the fastest, or the smallest; the fastest that the budget of bytes allows.
+    """One candidate an operator: the fastest that the budget of bytes allows, or the fastest among the small ones.
 
     `cycles_per_byte` is what each byte of weights costs besides, once a call.
     """
@@ -119,7 +119,7 @@ def choose(
         return candidate.cost + cycles_per_byte * candidate.weight_bytes
 
     if optimize == "size":
-        return [min(some, key=lambda c: (c.weight_bytes, c.cost)) for some in options]
+        return [_small(some) for some in options]
     chosen = [min(some, key=lambda c: (cost(c), c.weight_bytes)) for some in options]
     while weight_budget is not None and sum(c.weight_bytes for c in chosen) > weight_budget:
         swaps = [
@@ -133,6 +133,12 @@ def choose(
         _, i, other = min(swaps, key=lambda swap: swap[:2])
         chosen[i] = other
     return chosen
+
+
+def _small(options: Sequence[Candidate]) -> Candidate:
+    """The fastest of those that take little more than the smallest."""
+    least = min(candidate.weight_bytes for candidate in options)
+    return min((c for c in options if c.weight_bytes <= _LITTLE_MORE * least), key=lambda c: (c.cost, c.weight_bytes))
 
 
 def machine_plan(
