@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from midgehost.codegen import kernels
-from midgehost.codegen.armv7emsp import conv, dense, depthwise
+from midgehost.codegen.armv7emsp import add, conv, dense, depthwise
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
 
 _FAST: Final[Mapping[str, Callable[[Node, int | None], Sequence[MachineCall] | None]]] = {
+    "ADD": add.add,
     "CONV_2D": conv.conv_2d,
     "DEPTHWISE_CONV_2D": depthwise.depthwise_conv_2d,
     "FULLY_CONNECTED": dense.fully_connected,
+    "SUB": add.add,
 }
 
 

@@ -1,7 +1,8 @@
 """The inner loop: four rows of weights by one pixel or by two, and their outputs.
 
 Activations lie as int16 pairs, columns 0 and 2 of a quad, then 1 and 3; those of two pixels alternate. In the estimate
-a step of one pair of columns takes 9.5 cycles for one pixel (8 multiply-accumulates), 15 for two (16).
+a step of one pair of columns takes 9.5 cycles for one pixel (8 multiply-accumulates), 15 for two (16); where the matrix
+is wide 11.5 and 18.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from midgehost.codegen.armv7emsp.frame import Frame
+from midgehost.codegen.armv7emsp.packing import Matrix
 from midgehost.codegen.armv7emsp.stage import Line, Stage
 from midgehost.codegen.asm.thumb import LR, PC, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12, SP
 from midgehost.codegen.asm.thumb2 import Thumb2, asr
@@ -18,7 +20,7 @@ STREAM: Final = R4
 Kind = Literal["line", "exact", "clamped"]  # of a stage: which code it takes
 
 _UNROLLED: Final = 4  # quads
-_QUAD_BYTES: Final = {1: 72, 2: 112}  # of code, by pixels
+_QUAD_BYTES: Final = {(1, False): 72, (1, True): 88, (2, False): 112, (2, True): 128}  # of code, by pixels and width
 _X: Final = R5
 _SUMS = {1: ((R8,), (R9,), (R10,), (R11,)), 2: ((R6, R7), (R8, R9), (R10, R11), (R12, LR))}
 # The values of a frame that a block needs: activations and their end, the way into the loop, and three of the stage.
@@ -32,16 +34,20 @@ def kind(stage: Stage) -> Kind:
     return "clamped" if stage.clamps else "exact"
 
 
-def stage_params(stage: Stage) -> list[int]:
-    """The three values that a stage needs in the frame."""
-    return [stage.pre - 8, stage.pre, stage.post] if isinstance(stage, Line) else [stage.low, stage.high, 0]
+def stage_params(matrix: Matrix) -> list[int]:
+    """The three values that a matrix's stage needs in the frame: shifts of odd and of even rows, or a range."""
+    stage = matrix.stage
+    if isinstance(stage, Line):
+        return [stage.pre if matrix.wide else stage.pre - 8, stage.pre, stage.post]
+    return [stage.low, stage.high, 0]
 
 
 class Block:
     """Emits all groups of a stream for `pixels` pixels."""
 
-    def __init__(self, a: Thumb2, frame: Frame, pixels: Literal[1, 2], stage: Kind) -> None:
-        self._a, self._frame, self._stage = a, frame, stage
+    def __init__(self, a: Thumb2, frame: Frame, pixels: Literal[1, 2], stage: Kind, wide: bool) -> None:
+        self._a, self._frame, self._stage, self._wide = a, frame, stage, wide
+        self._quad_bytes = _QUAD_BYTES[pixels, wide]
         self._pixels = range(pixels)
         sums = _SUMS[pixels]
         self._both, self._low = sums[:2], sums[2:]  # the sums P and B of a row pair, a register a pixel
@@ -52,7 +58,7 @@ class Block:
         a = self._a
         a.rsb_imm_w(quads, quads, 0)
         a.and_imm_w(quads, quads, _UNROLLED - 1)
-        a.movs(R1, _QUAD_BYTES[len(self._pixels)])
+        a.movs(R1, self._quad_bytes)
         a.adr(R0, self._loop)
         a.adds_imm(R0, R0, 1)
         a.mla(quads, quads, R1, R0)
@@ -72,7 +78,7 @@ class Block:
         start = a.here
         for _ in range(_UNROLLED):
             self._quad()
-        assert a.here - start == _UNROLLED * _QUAD_BYTES[len(self._pixels)]
+        assert a.here - start == _UNROLLED * self._quad_bytes
         if len(self._pixels) == 1:
             a.cmp(_X, R12)
         else:
@@ -104,25 +110,45 @@ class Block:
         if len(self._pixels) == 1:
             for register, base in ((R0, _X), (R1, _X), *((w, STREAM) for w in (R2, R3, R6, R7))):
                 a.ldr_post(register, base, 4)
-            self._step((R0,), (R2, R3))
-            self._step((R1,), (R6, R7))
+            self._words((R2, R3), (R0,), LR)
+            self._words((R6, R7), (R1,), LR)
             return
         for _ in range(2):
-            for register, base in ((R0, _X), (R1, _X), (R2, STREAM), (R3, STREAM)):
+            for register, base in ((R0, _X), (R1, _X), (R2, STREAM)):
                 a.ldr_post(register, base, 4)
-            self._step((R0, R1), (R2, R3))
+            if self._wide:
+                self._word(0, R2, (R0, R1), R3)
+                a.ldr_post(R2, STREAM, 4)
+                self._word(1, R2, (R0, R1), R3)
+            else:
+                a.ldr_post(R3, STREAM, 4)
+                self._words((R2, R3), (R0, R1), LR)
 
-    def _step(self, x: Sequence[int], words: Sequence[int]) -> None:
+    def _words(self, words: tuple[int, int], x: Sequence[int], spare: int) -> None:
         """Two columns of both row pairs."""
         a = self._a
+        if self._wide:
+            for pair, word in enumerate(words):
+                self._word(pair, word, x, spare)
+            return
         for word, sums in zip(words, self._both, strict=True):
-            for pixel in self._pixels:
-                a.smlad(sums[pixel], word, x[pixel], sums[pixel])
+            self._add(sums, word, x)
         for word in words:
             a.sxtb16(word, word)
         for word, sums in zip(words, self._low, strict=True):
-            for pixel in self._pixels:
-                a.smlad(sums[pixel], word, x[pixel], sums[pixel])
+            self._add(sums, word, x)
+
+    def _word(self, pair: int, word: int, x: Sequence[int], spare: int) -> None:
+        """Two columns of a row pair of a wide matrix."""
+        a = self._a
+        a.sxtb16(spare, word, 8)
+        a.sxtb16(word, word)
+        self._add(self._both[pair], spare, x)
+        self._add(self._low[pair], word, x)
+
+    def _add(self, sums: Sequence[int], halves: int, x: Sequence[int]) -> None:
+        for pixel in self._pixels:
+            self._a.smlad(sums[pixel], halves, x[pixel], sums[pixel])
 
     def _finish_sums(self) -> None:
         """Outputs take the place of sums: the even row's in B, the odd row's in P."""
@@ -132,13 +158,13 @@ class Block:
             for i, register in enumerate(values):
                 frame.load(register, f"stage{i}")
         for both, low in zip(self._both, self._low, strict=True):
-            for pixel in self._pixels:
+            for pixel in self._pixels if not self._wide else ():
                 a.sub_w(both[pixel], both[pixel], low[pixel])
             for odd, sums in enumerate((low, both)):
                 if self._stage == "line":
                     self._line(sums, R2 if odd else R3)
                 else:
-                    self._exact(sums, bool(odd))
+                    self._exact(sums, bool(odd) and not self._wide)
 
     def _line(self, sums: Sequence[int], pre: int) -> None:
         a = self._a

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from functools import cache, partial
 from math import prod
-from typing import Literal
+from typing import Final, Literal
 
-from midgehost.codegen import requantise
 from midgehost.codegen.armv7emsp import packing
 from midgehost.codegen.armv7emsp.block import STREAM, VALUES, Block, Kind, kind, stage_params
 from midgehost.codegen.armv7emsp.copy import COUNT, FILL, SOURCE, TARGET, copy_bytes, expand, fill_bytes, fill_pairs
 from midgehost.codegen.armv7emsp.dense import dense_calls
 from midgehost.codegen.armv7emsp.frame import IN0, OUT, PARAMS, ROW0, ROW1, SCRATCH, WEIGHTS, Frame
-from midgehost.codegen.armv7emsp.stage import Exact, Stage, exact_stage, line_stage
+from midgehost.codegen.armv7emsp.packing import Matrix
+from midgehost.codegen.armv7emsp.stage import Exact
 from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12
 from midgehost.codegen.asm.thumb2 import Thumb2, asr, lsl
 from midgehost.codegen.machine import MachineCall, Routine
@@ -32,6 +32,8 @@ from midgehost.models.ops.convolution import kernel_window
 from midgehost.models.ops.window import Window
 
 Gather = Literal["pointwise", "words", "bytes"]
+
+_ROW_CYCLES: Final = 80_000  # a row's at most, unless a group of filters takes more
 
 # Parameters, in words. From _WIDTH on those of a window only.
 (
@@ -62,46 +64,43 @@ _WINDOW_VALUES = ("left", "middle", "right", "middle_bytes")
 
 def conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
     """The calls of a CONV_2D, or None."""
-    weights, source, output = node.input(1).array(), node.input(0), node.output
-    filters, height, width, depth = weights.shape
+    source, output = node.input(0), node.output
+    filters, height, width, depth = node.input(1).shape
     window = kernel_window(node)
     gather = _gather(window, source.shape[0], depth)
     if depth != source.shape[3] or gather is None or filters < packing.ROWS:
         return None
-    channels = requantise.layer(node)
-    stage = line_stage(channels) or exact_stage(channels)
-    live = packing.live_rows(weights, channels)
-    if stage is None or not packing.packable(live):
+    matrix = Matrix.of(node)
+    if matrix is None:
         return None
-    if (height, width, window.out_height * window.out_width) == (*source.shape[1:3], source.shape[0]):
-        return dense_calls(node, live, stage, tile_bytes)
-    groups = packing.groups(live, stage)
-    tile = len(groups) if tile_bytes is None else tile_bytes // len(groups[0])
-    if not tile:
-        return None
-    pixels, quads = prod(output.shape[:3]), packing.quads(live.shape[1])
+    pixels, quads = prod(output.shape[:3]), matrix.quads
+    if pixels == 1 and (height, width) == source.shape[1:3]:
+        return dense_calls(node, matrix, tile_bytes)
+    groups = matrix.groups()
+    tile = min(len(groups), max(1, int(_ROW_CYCLES / _group_cost(matrix))))
+    tile = tile if tile_bytes is None else min(tile, tile_bytes // len(groups[0]))
     rows = -(-pixels // 2)
     calls: list[MachineCall] = []
-    for first in range(0, len(groups), tile):
+    for first in range(0, len(groups), tile) if tile else ():
         part = groups[first : first + tile]
         params = [max(pixels - 2, 0), min(pixels - 1, 1), filters, quads, len(part) * len(part[0])]
-        params += [*stage_params(stage), depth]
+        params += [*stage_params(matrix), depth]
         if gather != "pointwise":
             params += _window_params(window, depth, source.zero_point, gather)
         calls.append(
             MachineCall(
-                conv_routine(gather, kind(stage)),
+                conv_routine(gather, kind(matrix.stage), matrix.wide),
                 Place(source.index),
                 Place(output.index),
                 weights=b"".join(part),
                 params=params,
                 scratch_bytes=16 * quads + (4 * quads if gather == "bytes" else 0),
                 rows=rows,
-                macs=node.output.elements * prod(weights.shape[1:]) * len(part) // len(groups),
-                cost=rows * (len(part) * _group_cost(quads, stage) + _gather_cost(window, depth, gather)),
+                macs=pixels * matrix.weights.size * len(part) // len(groups),
+                cost=rows * (len(part) * _group_cost(matrix) + _gather_cost(window, depth, gather)),
             )
         )
-    return calls
+    return calls or None
 
 
 def _gather(window: Window, batch: int, depth: int) -> Gather | None:
@@ -136,9 +135,10 @@ def _window_params(window: Window, depth: int, zero_point: int, gather: Gather) 
     ]
 
 
-def _group_cost(quads: int, stage: Stage) -> float:
+def _group_cost(matrix: Matrix) -> float:
     """Estimated cycles of a group for two pixels."""
-    return 30 * quads + 6 * -(-quads // 4) + (96 if isinstance(stage, Exact) else 82)
+    quads = matrix.quads
+    return (36 if matrix.wide else 30) * quads + 6 * -(-quads // 4) + (96 if isinstance(matrix.stage, Exact) else 82)
 
 
 def _gather_cost(window: Window, depth: int, gather: Gather) -> float:
@@ -152,12 +152,12 @@ def _gather_cost(window: Window, depth: int, gather: Gather) -> float:
 
 
 @cache
-def conv_routine(gather: Gather, stage: Kind) -> Routine:
+def conv_routine(gather: Gather, stage: Kind, wide: bool) -> Routine:
     """Scratch: the pairs of both pixels, and for "bytes" a window's bytes. Parameters: see above."""
     a = Thumb2()
     names = (*VALUES, "params", "in0", "first_out", "stream", "row", "row1", "pixel", "lane")
     frame = Frame(a, *names, *(() if gather == "pointwise" else _WINDOW_VALUES))
-    block = Block(a, frame, 2, stage)
+    block = Block(a, frame, 2, stage, wide)
     frame.enter()
     a.ldr(R7, R0, PARAMS)
     frame.store(R7, "params")
@@ -203,7 +203,7 @@ def conv_routine(gather: Gather, stage: Kind) -> Routine:
     a.cmp(R0, R1)
     a.bcond_w("ne", row)
     frame.leave()
-    return Routine(f"armv7emsp.conv.{gather}.{stage}", a.code())
+    return Routine(f"armv7emsp.conv.{gather}.{stage}{'.wide' if wide else ''}", a.code())
 
 
 def _gather_pointwise(a: Thumb2, frame: Frame) -> None:

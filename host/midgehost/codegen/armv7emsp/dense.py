@@ -6,16 +6,12 @@ A row of a call is a group of four outputs. The first expands the activations to
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
-from numpy.typing import NDArray
-
-from midgehost.codegen import requantise
-from midgehost.codegen.armv7emsp import packing
 from midgehost.codegen.armv7emsp.block import STREAM, VALUES, Block, Kind, kind, stage_params
 from midgehost.codegen.armv7emsp.copy import COUNT, SOURCE, TARGET, expand
 from midgehost.codegen.armv7emsp.frame import IN0, OUT, PARAMS, ROW0, ROW1, SCRATCH, WEIGHTS, Frame
-from midgehost.codegen.armv7emsp.stage import Exact, Stage, exact_stage, line_stage
+from midgehost.codegen.armv7emsp.packing import Matrix
+from midgehost.codegen.armv7emsp.stage import Exact
 from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R5, R6, R7, R12
 from midgehost.codegen.asm.thumb2 import Thumb2, lsl
 from midgehost.codegen.machine import MachineCall, Routine
@@ -25,52 +21,47 @@ from midgehost.models.ops.base import Place
 
 def fully_connected(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
     """The calls of a FULLY_CONNECTED, or None."""
-    weights = node.input(1).array()
-    if node.input(0).elements != weights.shape[1]:
+    if node.input(0).elements != node.input(1).shape[1]:
         return None
-    channels = requantise.layer(node)
-    stage = line_stage(channels) or exact_stage(channels)
-    live = packing.live_rows(weights, channels)
-    if stage is None or not packing.packable(live):
-        return None
-    return dense_calls(node, live, stage, tile_bytes)
+    matrix = Matrix.of(node)
+    return None if matrix is None else dense_calls(node, matrix, tile_bytes)
 
 
-def dense_calls(node: Node, weights: NDArray[Any], stage: Stage, tile_bytes: int | None) -> list[MachineCall] | None:
-    """The calls of one product of a matrix [rows, columns] and the input, or None where a tile holds no group."""
-    rows, columns = weights.shape
-    groups = packing.groups(weights, stage)
+def dense_calls(node: Node, matrix: Matrix, tile_bytes: int | None) -> list[MachineCall] | None:
+    """The calls of one product of a matrix and the input, or None where a tile holds no group."""
+    groups, quads = matrix.groups(), matrix.quads
     tile = len(groups) if tile_bytes is None else tile_bytes // len(groups[0])
-    if not tile:
-        return None
-    return [
-        MachineCall(
-            dense_routine(kind(stage)),
-            Place(node.input(0).index),
-            Place(node.output.index),
-            weights=b"".join(groups[first : first + tile]),
-            params=[packing.quads(columns), len(groups[0]), *stage_params(stage)],
-            scratch_bytes=8 * packing.quads(columns),
-            rows=len(groups[first : first + tile]),
-            macs=rows * columns * len(groups[first : first + tile]) // len(groups),
-            cost=dense_cost(columns, stage) * len(groups[first : first + tile]) + 80 + 7 * packing.quads(columns),
+    calls: list[MachineCall] = []
+    for first in range(0, len(groups), tile) if tile else ():
+        part = groups[first : first + tile]
+        calls.append(
+            MachineCall(
+                dense_routine(kind(matrix.stage), matrix.wide),
+                Place(node.input(0).index),
+                Place(node.output.index),
+                weights=b"".join(part),
+                params=[quads, len(part[0]), *stage_params(matrix)],
+                scratch_bytes=8 * quads,
+                rows=len(part),
+                macs=matrix.weights.size * len(part) // len(groups),
+                cost=len(part) * _group_cost(matrix) + 80 + 7 * quads,
+            )
         )
-        for first in range(0, len(groups), tile)
-    ]
+    return calls or None
 
 
-def dense_cost(columns: int, stage: Stage) -> float:
-    """Estimated cycles of a group."""
-    turns = -(-packing.quads(columns) // 4)
-    return 19 * packing.quads(columns) + 4 * turns + (65 if isinstance(stage, Exact) else 55)
+def _group_cost(matrix: Matrix) -> float:
+    """Estimated cycles."""
+    quads = matrix.quads
+    return (23 if matrix.wide else 19) * quads + 4 * -(-quads // 4) + (65 if isinstance(matrix.stage, Exact) else 55)
 
 
 @cache
-def dense_routine(stage: Kind) -> Routine:
+def dense_routine(stage: Kind, wide: bool) -> Routine:
     """Parameters: quads of a row, bytes of a group, three of the stage."""
     a = Thumb2()
     frame = Frame(a, *VALUES)
-    block = Block(a, frame, 1, stage)
+    block = Block(a, frame, 1, stage, wide)
     frame.enter()
     a.ldr(R7, R0, PARAMS)
     a.ldr(R5, R0, ROW0)
@@ -97,4 +88,4 @@ def dense_routine(stage: Kind) -> Routine:
     a.label(ready)
     block.emit()
     frame.leave()
-    return Routine(f"armv7emsp.dense.{stage}", a.code())
+    return Routine(f"armv7emsp.dense.{stage}{'.wide' if wide else ''}", a.code())

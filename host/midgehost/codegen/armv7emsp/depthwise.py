@@ -39,6 +39,7 @@ _WORD: Final = 4 * _CHANNELS  # bytes from one row of a column pair to the next
 _OUT_ROWS: Final = {1: 8, 2: 4}  # of a strip, by stride
 _IN_ROWS: Final = {1: 10, 2: 9}
 _PRE, _POST, _X_BITS = 14, 16, 8  # of a line: weights take the part of `pre` that activations do not
+_SUM_BITS: Final = 31 - _X_BITS
 # Parameters
 _PARAMS: Final = (
     "first_channel", "strips", "channels", "out_width", "out_height", "in_height", "in_width", "pad_height", "first_x",
@@ -68,7 +69,7 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
     if max(window.pad_height, window.pad_width) > 1 or _sees_nothing(window.in_height, window.out_height, stride):
         return None
     layer = requantise.layer(node)
-    stage = line_stage(layer, _PRE, _POST) or exact_stage(layer)
+    stage = line_stage(layer, _PRE, _POST) or exact_stage(layer, _SUM_BITS)
     if stage is None:
         return None
     stream = _stream(packing.live_rows(np.moveaxis(weights, 3, 0), layer), stage, stride)

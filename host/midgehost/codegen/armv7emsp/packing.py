@@ -5,20 +5,24 @@ with two int16 activations adds 256 * a*x + b*x to a sum P; SXTB16 leaves the lo
 B. In the end P - B is 256 * sum(a*x) modulo 2^32, so exact while |sum(a*x)| < 2^23. Four multiply-accumulates take a
 load, an extension and two SMLADs; for more pixels only the SMLADs are repeated.
 
-The half of a = -128 and b < 0 would not be an int16: such layers are left to the general kernel.
+Where sums may be larger, or a = -128 meets b < 0 (then the half is no int16), the matrix is `wide`: the halves hold the
+two bytes as they are, and a second SXTB16 takes out a.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midgehost.codegen.armv7emsp.stage import Line, Stage
+from midgehost.codegen import requantise
+from midgehost.codegen.armv7emsp.stage import Line, Stage, exact_stage, line_stage
 from midgehost.codegen.requantise import Channels
+from midgehost.models.graph import Node
 
 _T = TypeVar("_T")
 
@@ -32,62 +36,73 @@ def live_rows(weights: NDArray[Any], channels: Channels) -> NDArray[Any]:
     return np.where(dead[:, None], np.int8(0), weights.reshape(len(weights), -1))
 
 
-def packable(weights: NDArray[Any]) -> bool:
-    """Whether every half of every group is an int16. `weights` [rows, columns]."""
-    return not any(((rows[1::2] == -128) & (rows[::2] < 0)).any() for _, rows in _grouped(weights))
-
-
-def quads(columns: int) -> int:
-    """How many words of int8 activations a row takes."""
-    return -(-columns // COLUMNS)
-
-
 def first_rows(rows: int) -> list[int]:
     """The first row of each group. The last group computes some rows again where four do not divide them."""
     return [*range(0, rows - ROWS + 1, ROWS), *([rows - ROWS] if rows > ROWS and rows % ROWS else [])] or [0]
 
 
-def group_bytes(columns: int, stage: Stage) -> int:
-    """Bytes of a group in the stream."""
-    constants = 2 * ROWS + 1 if isinstance(stage, Line) else 4 * ROWS + 1
-    return ROWS * COLUMNS * quads(columns) + 4 * constants
+@dataclass(frozen=True)
+class Matrix:
+    """The weights [rows, columns] of a dense layer or a convolution, zeros in rows whose output is constant."""
 
+    weights: NDArray[np.int8]
+    stage: Stage
+    wide: bool
 
-def groups(weights: NDArray[Any], stage: Stage) -> list[bytes]:
-    """The stream, group by group. `weights` [rows, columns]; rows whose output is constant must be zero.
+    @classmethod
+    def of(cls, node: Node) -> Matrix | None:
+        """The matrix of a FULLY_CONNECTED or CONV_2D, None where no stage fits."""
+        channels = requantise.layer(node)
+        weights = live_rows(node.input(1).array(), channels)
+        line = line_stage(channels)
+        odd_halves = any(((rows[1::2] == -128) & (rows[::2] < 0)).any() for _, rows in _grouped(weights))
+        for wide, least_pre, sum_bits in ((False, 8, 23), (True, 0, 30)):
+            stage = line if line is not None and line.pre >= least_pre else exact_stage(channels, sum_bits)
+            if stage is not None and (wide or not odd_halves):
+                return cls(weights, stage, wide)
+        return None
 
-    For `Exact` the sums' start; the weights, a quad of columns (0 and 2 first, then 1 and 3) at a time; the stage's
-    constants, row by row; the first row's number.
-    """
-    found: list[bytes] = []
-    for first, rows in _grouped(weights):
-        rows = rows.reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, half, column mod 2
-        low, high = rows[:, 0], rows[:, 1]
-        halves = (high * 256 + low).transpose(1, 3, 0, 2)  # quad, column mod 2, pair, half
-        found.append(
-            _starts(stage, first)
-            + np.ascontiguousarray(halves, "<i2").tobytes()
-            + _constants(stage, first)
-            + struct.pack("<i", first)
-        )
-    return found
+    @property
+    def quads(self) -> int:
+        """How many words of int8 activations a row takes."""
+        return -(-self.weights.shape[1] // COLUMNS)
+
+    def groups(self) -> list[bytes]:
+        """The stream, group by group.
+
+        For `Exact` the sums' start; the weights, a quad of columns (0 and 2 first, then 1 and 3) at a time; the
+        stage's constants, row by row; the first row's number.
+        """
+        found: list[bytes] = []
+        for first, rows in _grouped(self.weights):
+            rows = rows.reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, half, column mod 2
+            low, high = rows[:, 0], rows[:, 1]
+            halves = high * 256 + (low & 255 if self.wide else low)
+            found.append(
+                self._starts(first)
+                + np.ascontiguousarray(halves.transpose(1, 3, 0, 2), "<i2").tobytes()  # quad, column mod 2, pair, half
+                + _constants(self.stage, first)
+                + struct.pack("<i", first)
+            )
+        return found
+
+    def _starts(self, first: int) -> bytes:
+        """The sums P of both row pairs, then the sums B."""
+        if isinstance(self.stage, Line):
+            return b""
+        low0, high0, low1, high1 = _of_group(self.stage.biases, first, 0)
+        starts = high0, high1, low0, low1
+        if not self.wide:
+            starts = 256 * high0 + low0, 256 * high1 + low1, low0, low1
+        return struct.pack("<4I", *(start & 0xFFFFFFFF for start in starts))
 
 
 def _grouped(weights: NDArray[Any]) -> list[tuple[int, NDArray[np.int16]]]:
     """The first row and the rows of each group, with rows and columns of zeros where weights are missing."""
     rows, columns = weights.shape
-    padding = (0, max(0, ROWS - rows)), (0, COLUMNS * quads(columns) - columns)
+    padding = (0, max(0, ROWS - rows)), (0, -columns % COLUMNS)
     padded = np.pad(weights.astype(np.int16), padding)
     return [(first, padded[first : first + ROWS]) for first in first_rows(rows)]
-
-
-def _starts(stage: Stage, first: int) -> bytes:
-    """The sums P of both row pairs, then the sums B."""
-    if isinstance(stage, Line):
-        return b""
-    low0, high0, low1, high1 = _of_group(stage.biases, first, 0)
-    starts = 256 * high0 + low0, 256 * high1 + low1, low0, low1
-    return struct.pack("<4I", *(start & 0xFFFFFFFF for start in starts))
 
 
 def _constants(stage: Stage, first: int) -> bytes:

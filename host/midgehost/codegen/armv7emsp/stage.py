@@ -16,7 +16,6 @@ from midgehost.codegen.requantise import Channels
 from midgehost.models.quant import INT8_MAX, INT8_MIN
 
 _MOST_SHIFT: Final = 22  # the addend, 2^(s - 1) + (zero point << s), is an int32
-_SUM_BITS: Final = 23  # 256 times an accumulator is an int32
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ Stage = Line | Exact
 
 
 def line_stage(channels: Channels, pre: int | None = None, post: int | None = None) -> Line | None:
-    """The fits of all channels, None unless there are. `pre` and `post` are asked for, or found (pre at least 8)."""
+    """The fits of all channels, None unless there are. `pre` and `post` are asked for, or found."""
     if (channels.low, channels.high) != (INT8_MIN, INT8_MAX):
         return None
     posts = requantise.MULHIGH_POSTS if post is None else (post,)
@@ -57,15 +56,18 @@ def line_stage(channels: Channels, pre: int | None = None, post: int | None = No
     for line, constant in zip(lines, channels.constants, strict=True):
         if constant is not None:
             rows.append((0, constant << shape[1]))
-        elif line is None or line.delta or shape[0] < 8:
+        elif line is None or line.delta:
             return None
         else:
             rows.append((line.multiplier, line.addend))
     return Line(*shape, tuple(rows))
 
 
-def exact_stage(channels: Channels) -> Exact | None:
-    """The channels' own multipliers, None where one shifts left or too far, or has sums too large."""
+def exact_stage(channels: Channels, sum_bits: int) -> Exact | None:
+    """The channels' own multipliers, None where one shifts left or too far, or has a sum of 2^sum_bits or more.
+
+    `sum_bits` is 30 at most: SMMULR takes twice the sum.
+    """
     rows: list[tuple[int, int, int]] = []
     biases: list[int] = []
     for i, constant in enumerate(channels.constants):
@@ -75,7 +77,7 @@ def exact_stage(channels: Channels) -> Exact | None:
             biases.append(0)
             continue
         ends = int(channels.floors[i]) + bias, int(channels.tops[i]) + bias
-        if mantissa < 0 or not 1 <= shift <= _MOST_SHIFT or max(map(abs, ends)) >= 1 << _SUM_BITS:
+        if mantissa < 0 or not 1 <= shift <= _MOST_SHIFT or max(map(abs, ends)) >= 1 << sum_bits:
             return None
         rows.append((mantissa, (1 << shift - 1) + (channels.zero_point << shift), shift))
         biases.append(bias)

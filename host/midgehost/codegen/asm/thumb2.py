@@ -357,6 +357,14 @@ class Thumb2(Thumb):
     def smlatt(self, rd: int, rn: int, rm: int, ra: int) -> None:
         self._multiply(0xFB10, 3, rd, rn, rm, _no_pc(ra))
 
+    def smlawb(self, rd: int, rn: int, rm: int, ra: int) -> None:
+        """rd = ra + (rn * low half of rm >> 16)."""
+        self._multiply(0xFB30, 0, rd, rn, rm, _no_pc(ra))
+
+    def smlawt(self, rd: int, rn: int, rm: int, ra: int) -> None:
+        """rd = ra + (rn * high half of rm >> 16)."""
+        self._multiply(0xFB30, 1, rd, rn, rm, _no_pc(ra))
+
     def sdiv(self, rd: int, rn: int, rm: int) -> None:
         self._three(0xFB90, 0xF0F0, rd, rn, rm)
 

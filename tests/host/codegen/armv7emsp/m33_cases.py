@@ -70,11 +70,13 @@ def _quant(scales: tuple[float, ...], axis: int) -> Quant:
 
 
 def weights(rng: Random, shape: Sequence[int], channel_axis: int) -> Array:
-    """Weights as training leaves them, or a corner: all of one value, rows of zeros, a single large one."""
+    """Weights as training leaves them, or a corner: with -128, all of one size, rows of zeros, a single large one."""
     random = np.random.default_rng(rng.randrange(1 << 30))
-    kind = rng.choice(["wide", "wide", "small", "large", "single", "dead"])
+    kind = rng.choice(["wide", "wide", "lowest", "small", "large", "single", "dead"])
     made = random.integers(-127, 128, shape, np.int8)
-    if kind == "small":
+    if kind == "lowest":
+        made[random.random(shape) < 0.2] = -128
+    elif kind == "small":
         made = random.integers(-9, 10, shape, np.int8)
     elif kind == "large":
         made = np.where(random.random(shape) < 0.5, np.int8(-127), np.int8(127))

@@ -5,6 +5,7 @@ Every memory access is checked by the core, every cut of the rows gives the same
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
@@ -14,9 +15,11 @@ import pytest
 from m33_cases import Layer, expected, inputs, run, scales, weights
 
 from midgehost.codegen import requantise, sim
-from midgehost.codegen.armv7emsp import packing
 from midgehost.codegen.armv7emsp.backend import BACKEND
+from midgehost.codegen.armv7emsp.packing import Matrix
 from midgehost.codegen.armv7emsp.stage import Exact, Line, exact_stage, line_stage
+from midgehost.models.graph import Graph, Node, Operator, Quant, Tensor
+from midgehost.models.ops import registry
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,58 @@ def test_tiles(core: sim.Core, kind: str) -> None:
         assert BACKEND.fast(layer.node(), "speed", 40) is None
 
 
+def test_rows_are_short(core: sim.Core) -> None:
+    """A convolution of many filters over many channels is cut by filters."""
+    made = np.random.default_rng(1).integers(-127, 128, (128, 3, 3, 128), np.int8)
+    layer = Layer("CONV_2D", made, (2, 2, 128), options={"Padding": "SAME"}, scales=[2.0**-14])
+    calls = BACKEND.fast(layer.node(), "speed", None)
+    assert calls is not None and len(calls) > 1
+    assert all(call.cost / call.rows < 90_000 for call in calls)
+    assert _compare(core, layer, Random(1)) == 512
+
+
+def _sum(rng: Random, kind: str, elements: int) -> Node:
+    """ADD or SUB of two tensors."""
+    scales_ = [10 ** rng.uniform(-1, 0.5) for _ in range(3)]
+    tensors = [
+        Tensor(i, f"t{i}", (1, elements), "int8", Quant((scale,), (rng.choice([-128, 0, rng.randint(-128, 127)]),)))
+        for i, scale in enumerate(scales_)
+    ]
+    options = {"FusedActivationFunction": "NONE"}
+    return Graph("sum", tuple(tensors), (Operator(0, kind, 1, (0, 1), (2,), options),), (0, 1), (2,)).nodes[0]
+
+
+@pytest.mark.parametrize("kind", ["ADD", "SUB"])
+def test_sums(core: sim.Core, kind: str) -> None:
+    """All 65,536 pairs of inputs, a tensor of any length, and scales whose ties no plane has."""
+    rng = Random(kind)
+    pairs = np.meshgrid(*[np.arange(-128, 128)] * 2)
+    found = 0
+    for elements in (1, 3, 255, 256, 257, 1025, *[1 << 16] * 3):
+        node = _sum(rng, kind, elements)
+        calls = BACKEND.fast(node, "speed", None)
+        if calls is None:
+            continue
+        values = [np.resize(value.astype(np.int8), node.output.shape) for value in pairs]
+        mark = core.mark()
+        places = [core.put(value.tobytes()) for value in values] + [core.alloc(elements)]
+        (call,) = calls
+        code, params = core.load(call.routine.code), core.load(struct.pack("<4i", *call.params), 4)
+        cut = rng.randint(0, call.rows)
+        for rows in {(0, cut), (cut, call.rows)}:
+            if rows[0] < rows[1]:
+                core.call(code, core.block(places[0], places[1], places[2], 0, params, 0, rows))
+        out = np.frombuffer(core.read(places[2], elements), np.int8)
+        core.release(mark)
+        assert np.array_equal(out, registry()[kind].reference(node, values)[0].ravel())
+        found += 1
+    assert found >= 7
+    ties = Quant((0.5,), (0,))
+    tensors = tuple(Tensor(i, f"t{i}", (4,), "int8", ties if i < 2 else Quant((1.0,), (0,))) for i in range(3))
+    operator = Operator(0, kind, 1, (0, 1), (2,), {"FusedActivationFunction": "NONE"})
+    assert BACKEND.fast(Graph("ties", tensors, (operator,), (0, 1), (2,)).nodes[0], "speed", None) is None
+
+
 def test_both_stages_are_met() -> None:
     """A ReLU at -128 takes a line, outputs on both sides of the zero point TFLM's own arithmetic."""
     made = np.random.default_rng(3).integers(-127, 128, (16, 64), np.int8)
@@ -112,40 +167,49 @@ def test_both_stages_are_met() -> None:
     plain = replace(layer, zero_points=(0, 5), options={"FusedActivationFunction": "NONE"})
     assert isinstance(line_stage(relu), Line)
     assert line_stage(requantise.layer(plain.node())) is None
-    stage = exact_stage(requantise.layer(plain.node()))
+    stage = exact_stage(requantise.layer(plain.node()), 23)
     assert isinstance(stage, Exact) and not stage.clamps
     six = replace(layer, zero_points=(0, -20), options={"FusedActivationFunction": "RELU6"})
-    stage = exact_stage(requantise.layer(six.node()))
+    stage = exact_stage(requantise.layer(six.node()), 23)
     assert stage is not None and stage.clamps and (stage.low, stage.high) == (-20, -14)
 
 
-def test_weights_of_minus_128(core: sim.Core) -> None:
-    """They fit an even row always, an odd one where the even row's weight there is not negative."""
-    rng = Random(4)
+@pytest.mark.parametrize("zero_point", [-128, 11])
+def test_weights_of_minus_128(core: sim.Core, zero_point: int) -> None:
+    """They fit an even row always, an odd one where the even row's weight there is not negative; else a wide matrix."""
     made = np.random.default_rng(4).integers(-128, 128, (8, 32), np.int8)
     made[::2, :8] = -128
     made[1::2][made[1::2] == -128] = -127
     made[1, 9], made[0, 9] = -128, 5
-    assert packing.packable(made)
-    layer = Layer("FULLY_CONNECTED", made, scales=[0.0005] * 8, zero_points=(3, -128))
-    assert _compare(core, layer, rng) == 8
+    scales_ = [0.0005] * 8
+    layer = Layer("FULLY_CONNECTED", made, scales=scales_, zero_points=(3, zero_point))
+    matrix = Matrix.of(layer.node())
+    assert matrix is not None and not matrix.wide
+    assert _compare(core, layer, Random(4)) == 8
+    made = made.copy()
     made[1, 0] = -128
-    assert not packing.packable(made)
-    assert BACKEND.fast(replace(layer, weights=made).node(), "speed", None) is None
+    layer = replace(layer, weights=made)
+    matrix = Matrix.of(layer.node())
+    assert matrix is not None and matrix.wide
+    for seed in range(6):
+        assert _compare(core, layer, Random(seed)) == 8
 
 
-def test_sums_at_their_limit(core: sim.Core) -> None:
-    """255 * 256 columns of the largest products are left to the general kernel, all that fit 24 bits are not."""
-    rng = Random(5)
-    for columns, fits in ((514, True), (517, False)):
-        layer = Layer("FULLY_CONNECTED", np.full((4, columns), 127, np.int8), scales=[2.0**-16], zero_points=(0, 0))
+@pytest.mark.parametrize("zero_point", [-128, 0])
+def test_sums_at_their_limit(core: sim.Core, zero_point: int) -> None:
+    """A sum of 2^23 takes a wide matrix; one as large as any layer may have is exact still."""
+    for columns, wide in ((515, False), (517, True), (20_000, True)):
+        made = np.full((4, columns), 127, np.int8)
+        made[1], made[2] = -127, -1
+        layer = Layer("FULLY_CONNECTED", made, scales=[2.0**-16 * 500 / columns], zero_points=(0, zero_point))
         node = layer.node()
+        matrix = Matrix.of(node)
+        assert matrix is not None and matrix.wide == wide
         calls = BACKEND.fast(node, "speed", None)
-        assert (calls is not None) == fits
+        assert calls is not None
         for value in (-128, 127):
             inputs_ = np.full(node.input(0).shape, value, np.int8)
-            if calls is not None:
-                np.testing.assert_array_equal(run(core, node, calls, inputs_, rng)[0], expected(node, inputs_))
+            np.testing.assert_array_equal(run(core, node, calls, inputs_, None)[0], expected(node, inputs_))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +241,10 @@ def test_left_to_the_general_kernel(layer: Layer) -> None:
     ("name", "layer"),
     {
         "dense": Layer("FULLY_CONNECTED", np.ones((32, 128), np.int8)),
+        "wide dense": Layer("FULLY_CONNECTED", np.full((8, 64), -128, np.int8)),
+        "wide pointwise": Layer(
+            "CONV_2D", np.full((16, 1, 1, 40), -128, np.int8), (5, 6, 40), options={"Padding": "SAME"}
+        ),
         "pointwise": Layer("CONV_2D", np.ones((16, 1, 1, 24), np.int8), (5, 6, 24), options={"Padding": "SAME"}),
         "words": Layer("CONV_2D", np.ones((8, 3, 3, 8), np.int8), (6, 6, 8), options={"Padding": "SAME"}),
         "bytes": Layer("CONV_2D", np.ones((8, 3, 3, 3), np.int8), (6, 6, 3), options={"Padding": "SAME"}),

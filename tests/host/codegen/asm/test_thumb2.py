@@ -21,7 +21,20 @@ AS = shutil.which("arm-none-eabi-as")
 # number, <x> a modified immediate, <k> one of the rotations 0, 8, 16 and 24, <s> any shift, <L> lsl, <A> lsl or asr.
 _SHIFTED = ("add", "adds", "adc", "sub", "subs", "sbc", "rsb", "and", "bic", "orr", "eor")
 _IMMEDIATE = ("adds", "subs", "rsb", "and", "ands", "bic", "orr", "eor", "add", "sub")
-_MULTIPLY_ADD = ("mla", "mls", "smmla", "smmlar", "smlad", "smladx", "smlabb", "smlabt", "smlatb", "smlatt")
+_MULTIPLY_ADD = (
+    "mla",
+    "mls",
+    "smmla",
+    "smmlar",
+    "smlad",
+    "smladx",
+    "smlabb",
+    "smlabt",
+    "smlatb",
+    "smlatt",
+    "smlawb",
+    "smlawt",
+)
 _MULTIPLY = ("mul", "smmul", "smmulr", "smuad", "smuadx", "smulbb", "smulbt", "smultb", "smultt", "sdiv", "udiv")
 _TEMPLATES = {
     "movw": "movw <r>, #<0..65535>",
