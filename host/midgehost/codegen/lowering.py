@@ -23,7 +23,7 @@ from midgehost.models.plan import Plan, assemble
 ARCHES: Final = ("armv6m", "armv7emsp", "rv32imc", "xtensawin")
 _SAME_CODE: Final = {"armv7em": "armv7emsp"}  # mpy arches that run another one's code
 
-_LITTLE_MORE: Final = 1.3  # bytes of weights beside the smallest form's
+_LITTLE_MORE: Final = 1.5  # bytes of weights beside the smallest form's
 
 
 @dataclass(frozen=True)
