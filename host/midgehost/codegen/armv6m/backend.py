@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from midgehost.codegen import kernels
-from midgehost.codegen.armv6m import conv, dense, depthwise
+from midgehost.codegen.armv6m import add, conv, dense, depthwise
 from midgehost.codegen.machine import Backend, Form, MachineCall
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Call
@@ -21,6 +21,8 @@ class ArmV6M(Backend):
         match node.kind:
             case "CONV_2D":
                 return conv.calls(node, form, tile_bytes)
+            case "ADD" | "SUB":
+                return add.calls(node)
             case "DEPTHWISE_CONV_2D":
                 return depthwise.calls(node, tile_bytes)
             case "FULLY_CONNECTED":
