@@ -7,7 +7,7 @@ paid once for all filters. A row of a call is such a pair of pixels; of an odd n
 How pixels are gathered:
     pointwise   1 x 1, stride 1: the pixel's channels, a word at a time
     words       channels are a multiple of 4: each row of the window is a run of words
-    bytes       any number of channels: the window's bytes are put together first, then expanded
+    bytes       any number of channels: a byte at a time
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from midgehost.codegen.armv7emsp import packing
 from midgehost.codegen.armv7emsp.block import STREAM, VALUES, Block, Kind, kind, stage_params
-from midgehost.codegen.armv7emsp.copy import COUNT, FILL, SOURCE, TARGET, copy_bytes, expand, fill_bytes, fill_pairs
+from midgehost.codegen.armv7emsp.copy import COUNT, FILL, SOURCE, TARGET, expand, fill_halves, fill_pairs, widen
 from midgehost.codegen.armv7emsp.dense import dense_calls
 from midgehost.codegen.armv7emsp.frame import IN0, OUT, PARAMS, ROW0, ROW1, SCRATCH, WEIGHTS, Frame
 from midgehost.codegen.armv7emsp.packing import Matrix
@@ -57,7 +57,7 @@ _ROW_CYCLES: Final = 80_000  # a row's at most, unless a group of filters takes 
     _COLUMNS,
     _UNITS,  # of a column of the window: words or bytes
     _ROW_BYTES,  # of the input
-    _FILL,  # a pair of zero points, or the byte
+    _FILL,  # a pair of zero points
 ) = range(21)
 _WINDOW_VALUES = ("left", "middle", "right", "middle_bytes")
 
@@ -76,7 +76,7 @@ def conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
     pixels, quads = prod(output.shape[:3]), matrix.quads
     if pixels == 1 and (height, width) == source.shape[1:3]:
         return dense_calls(node, matrix, tile_bytes)
-    groups = matrix.groups()
+    groups = matrix.groups(in_order=gather == "bytes")
     tile = min(len(groups), max(1, int(_ROW_CYCLES / _group_cost(matrix))))
     tile = tile if tile_bytes is None else min(tile, tile_bytes // len(groups[0]))
     rows = -(-pixels // 2)
@@ -94,7 +94,7 @@ def conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
                 Place(output.index),
                 weights=b"".join(part),
                 params=params,
-                scratch_bytes=16 * quads + (4 * quads if gather == "bytes" else 0),
+                scratch_bytes=16 * quads,
                 rows=rows,
                 macs=pixels * matrix.weights.size * len(part) // len(groups),
                 cost=rows * (len(part) * _group_cost(matrix) + _gather_cost(window, depth, gather)),
@@ -107,9 +107,6 @@ def _gather(window: Window, batch: int, depth: int) -> Gather | None:
     """How the pixels of this window are gathered, None where none of the ways will do."""
     if (window.dilation_height, window.dilation_width) != (1, 1):
         return None
-    last = (window.out_width - 1) * window.stride_width - window.pad_width
-    if window.pad_width >= window.width or last >= window.in_width:
-        return None  # a window that sees no column
     sizes = window.height, window.width, window.stride_height, window.stride_width
     if sizes == (1, 1, 1, 1) and depth % 4 == 0:
         return "pointwise"
@@ -131,7 +128,7 @@ def _window_params(window: Window, depth: int, zero_point: int, gather: Gather) 
         window.width,
         depth if gather == "bytes" else depth // 4,
         window.in_width * depth,
-        zero_point if gather == "bytes" else zero_point * 0x10000 + (zero_point & 0xFFFF),
+        zero_point * 0x10000 + (zero_point & 0xFFFF),
     ]
 
 
@@ -147,13 +144,13 @@ def _gather_cost(window: Window, depth: int, gather: Gather) -> float:
     if gather == "pointwise":
         return 62 + 3.5 * elements
     if gather == "words":
-        return 163 + 51 * window.height + 3.5 * elements
-    return 168 + 54 * window.height + 10.6 * elements
+        return 168 + 49 * window.height + 3.4 * elements
+    return 110 + 75 * window.height + 8.8 * elements
 
 
 @cache
 def conv_routine(gather: Gather, stage: Kind, wide: bool) -> Routine:
-    """Scratch: the pairs of both pixels, and for "bytes" a window's bytes. Parameters: see above."""
+    """Scratch: the pairs of both pixels. Parameters: see above."""
     a = Thumb2()
     names = (*VALUES, "params", "in0", "first_out", "stream", "row", "row1", "pixel", "lane")
     frame = Frame(a, *names, *(() if gather == "pointwise" else _WINDOW_VALUES))
@@ -275,16 +272,14 @@ def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
     a.sub_w(to_next_row, R8, R5)
     # where the middle begins in the first row
     frame.load(SOURCE, "in0")
-    frame.load(TARGET, "x_end" if gather == "bytes" else "lane")
+    frame.load(TARGET, "lane")
     a.mla(SOURCE, y, R8, SOURCE)
     a.mla(SOURCE, R3, R2, SOURCE)
     row = a.label()
     a.cmp(y, in_height)
     a.bcond_w("cs", outside := a.fresh("outside"))
     frame.load(COUNT, "left")
-    fill, copy = (
-        (fill_bytes, copy_bytes) if gather == "bytes" else (partial(fill_pairs, pixels=2), partial(expand, pixels=2))
-    )
+    fill, copy = (fill_halves, widen) if gather == "bytes" else (fill_pairs, partial(expand, pixels=2))
     fill(a)
     frame.load(COUNT, "middle")
     copy(a)
@@ -296,12 +291,6 @@ def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
     a.subs_imm_w(rows, rows, 1)
     a.bcond_w("ne", row)
     frame.load(R7, "params")
-    if gather == "bytes":
-        frame.load(SOURCE, "x_end")
-        frame.load(TARGET, "lane")
-        parameter(COUNT, _QUADS)
-        expand(a, 2)
-        frame.load(R7, "params")
     frame.load(R1, "x")
     frame.load(R2, "lane")
     frame.load(R0, "pixel")

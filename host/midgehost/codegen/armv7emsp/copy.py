@@ -38,34 +38,48 @@ def expand(a: Thumb2, pixels: int) -> None:
     _run(a, units)
 
 
-def copy_bytes(a: Thumb2) -> None:
-    """COUNT bytes; spoils R3 and R5 to R7."""
+def widen(a: Thumb2) -> None:
+    """COUNT int8 at SOURCE to halves, for two pixels: TARGET moves by 2 and 6 in turn. Spoils R3 and R5 to R7."""
 
     def units(count: int) -> None:
         registers = (R3, R5, R6, R7)[:count]
         for register in registers:
-            a.ldrb_post(register, SOURCE, 1)
-        for register in registers:
-            a.strb_post(register, TARGET, 1)
+            a.ldrsb_post(register, SOURCE, 1)
+        for place, register in zip((0, 2, 8, 10), registers, strict=False):
+            a.strh(register, TARGET, place)
+        a.add_imm_w(TARGET, TARGET, (2, 8, 0, 16)[count - 1])
 
+    a.cbz(COUNT, nothing := a.fresh("nothing"))
+    a.tst_imm_w(TARGET, 2)
+    a.bcond("eq", even := a.fresh("even"))
+    a.ldrsb_post(R3, SOURCE, 1)
+    a.strh_post(R3, TARGET, 6)
+    a.subs_imm(COUNT, COUNT, 1)
+    a.label(even)
     _run(a, units)
+    a.label(nothing)
 
 
-def fill_pairs(a: Thumb2, pixels: int) -> None:
-    """What `expand` makes of COUNT words of the value whose pair is in FILL."""
-    step = 4 * pixels
+def fill_pairs(a: Thumb2) -> None:
+    """What `expand` makes, for two pixels, of COUNT words of the value whose pair is in FILL."""
 
     def unit() -> None:
-        a.str_w(FILL, TARGET)
-        a.str_w(FILL, TARGET, step)
-        a.adds_imm(TARGET, TARGET, 2 * step)
+        a.str_post(FILL, TARGET, 8)
+        a.str_post(FILL, TARGET, 8)
 
     _ones(a, unit)
 
 
-def fill_bytes(a: Thumb2) -> None:
-    """COUNT bytes of the value in FILL."""
-    _ones(a, lambda: a.strb_post(FILL, TARGET, 1))
+def fill_halves(a: Thumb2) -> None:
+    """What `widen` makes of COUNT times the value in FILL."""
+
+    def unit() -> None:
+        a.strh_post(FILL, TARGET, 2)
+        a.tst_imm_w(TARGET, 2)
+        a.it("eq")
+        a.add_imm_w(TARGET, TARGET, 4)
+
+    _ones(a, unit)
 
 
 def _ones(a: Thumb2, unit: Callable[[], None]) -> None:

@@ -66,8 +66,6 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
         return None
     if source.shape[0] != 1 or weights.shape[3] != channels or channels < _CHANNELS:
         return None
-    if max(window.pad_height, window.pad_width) > 1 or _sees_nothing(window.in_height, window.out_height, stride):
-        return None
     layer = requantise.layer(node)
     stage = line_stage(layer, _PRE, _POST) or exact_stage(layer, _SUM_BITS)
     if stage is None:
@@ -113,11 +111,6 @@ def depthwise_conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] |
             )
         )
     return calls
-
-
-def _sees_nothing(in_size: int, out_size: int, stride: int) -> bool:
-    """Whether the last window may lie below the image."""
-    return (out_size - 1) * stride > in_size
 
 
 def _quad_cost(window: Window, words: bool, stage: Stage) -> float:

@@ -67,20 +67,20 @@ class Matrix:
         """How many words of int8 activations a row takes."""
         return -(-self.weights.shape[1] // COLUMNS)
 
-    def groups(self) -> list[bytes]:
+    def groups(self, in_order: bool = False) -> list[bytes]:
         """The stream, group by group.
 
-        For `Exact` the sums' start; the weights, a quad of columns (0 and 2 first, then 1 and 3) at a time; the
-        stage's constants, row by row; the first row's number.
+        For `Exact` the sums' start; the weights, a quad of columns at a time (0 and 2, then 1 and 3, unless they stay
+        `in_order`); the stage's constants, row by row; the first row's number.
         """
         found: list[bytes] = []
         for first, rows in _grouped(self.weights):
-            rows = rows.reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, half, column mod 2
-            low, high = rows[:, 0], rows[:, 1]
+            rows = rows.reshape(2, 2, -1, 2, 2)  # pair, row of it, quad, two, column of them
+            low, high = (rows if not in_order else rows.swapaxes(3, 4)).swapaxes(0, 1)
             halves = high * 256 + (low & 255 if self.wide else low)
             found.append(
                 self._starts(first)
-                + np.ascontiguousarray(halves.transpose(1, 3, 0, 2), "<i2").tobytes()  # quad, column mod 2, pair, half
+                + np.ascontiguousarray(halves.transpose(1, 3, 0, 2), "<i2").tobytes()  # quad, word, pair, half
                 + _constants(self.stage, first)
                 + struct.pack("<i", first)
             )
