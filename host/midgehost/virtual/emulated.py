@@ -33,6 +33,15 @@ def _midge_d(p):
   except OSError as e:
    if e.errno!=17:raise
   i=p.find('/',i+1)
+def _midge_h(p):
+ h=hashlib.sha256()
+ b=memoryview(bytearray(512))
+ with open(p,'rb') as f:
+  while 1:
+   n=f.readinto(b)
+   if not n:break
+   h.update(b[:n])
+ print(binascii.hexlify(h.digest()).decode())
 """
 
 
@@ -138,8 +147,7 @@ class EmulatedPico:
     def sha256(self, path: str) -> str:
         """The hex digest of a file, computed by the board."""
         self._load_agent()
-        code = f"with open({path!r},'rb') as _f:print(binascii.hexlify(hashlib.sha256(_f.read()).digest()).decode())"
-        return self.exec(code, 60).strip()
+        return self.exec(f"_midge_h({path!r})", 60).strip()
 
     def remove(self, path: str) -> None:
         """Removes a file."""
