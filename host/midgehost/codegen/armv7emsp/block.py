@@ -110,8 +110,12 @@ class Block:
         if len(self._pixels) == 1:
             for register, base in ((R0, _X), (R1, _X), *((w, STREAM) for w in (R2, R3, R6, R7))):
                 a.ldr_post(register, base, 4)
-            self._words((R2, R3), (R0,), LR)
-            self._words((R6, R7), (R1,), LR)
+            for x, words in ((R0, (R2, R3)), (R1, (R6, R7))):
+                if self._wide:
+                    self._word(0, words[0], (x,), LR)
+                    self._word(1, words[1], (x,), LR)
+                else:
+                    self._words(words, (x,))
             return
         for _ in range(2):
             for register, base in ((R0, _X), (R1, _X), (R2, STREAM)):
@@ -122,19 +126,14 @@ class Block:
                 self._word(1, R2, (R0, R1), R3)
             else:
                 a.ldr_post(R3, STREAM, 4)
-                self._words((R2, R3), (R0, R1), LR)
+                self._words((R2, R3), (R0, R1))
 
-    def _words(self, words: tuple[int, int], x: Sequence[int], spare: int) -> None:
+    def _words(self, words: tuple[int, int], x: Sequence[int]) -> None:
         """Two columns of both row pairs."""
-        a = self._a
-        if self._wide:
-            for pair, word in enumerate(words):
-                self._word(pair, word, x, spare)
-            return
         for word, sums in zip(words, self._both, strict=True):
             self._add(sums, word, x)
         for word in words:
-            a.sxtb16(word, word)
+            self._a.sxtb16(word, word)
         for word, sums in zip(words, self._low, strict=True):
             self._add(sums, word, x)
 

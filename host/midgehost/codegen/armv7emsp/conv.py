@@ -59,7 +59,7 @@ _ROW_CYCLES: Final = 80_000  # a row's at most, unless a group of filters takes 
     _ROW_BYTES,  # of the input
     _FILL,  # a pair of zero points
 ) = range(21)
-_WINDOW_VALUES = ("left", "middle", "right", "middle_bytes")
+_WINDOW_VALUES = ("pixel", "lane", "left", "middle", "right", "middle_bytes")
 
 
 def conv_2d(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
@@ -152,7 +152,7 @@ def _gather_cost(window: Window, depth: int, gather: Gather) -> float:
 def conv_routine(gather: Gather, stage: Kind, wide: bool) -> Routine:
     """Scratch: the pairs of both pixels. Parameters: see above."""
     a = Thumb2()
-    names = (*VALUES, "params", "in0", "first_out", "stream", "row", "row1", "pixel", "lane")
+    names = (*VALUES, "params", "in0", "first_out", "stream", "row", "row1")
     frame = Frame(a, *names, *(() if gather == "pointwise" else _WINDOW_VALUES))
     block = Block(a, frame, 2, stage, wide)
     frame.enter()
@@ -182,7 +182,6 @@ def conv_routine(gather: Gather, stage: Kind, wide: bool) -> Routine:
     a.cmp(R0, R1)
     a.it("hi")
     a.mov(R0, R1)
-    frame.store(R0, "pixel")
     a.ldr(R1, R7, 4 * _FILTERS)
     frame.load(R2, "first_out")
     a.mla(R2, R0, R1, R2)
@@ -205,29 +204,27 @@ def conv_routine(gather: Gather, stage: Kind, wide: bool) -> Routine:
 
 def _gather_pointwise(a: Thumb2, frame: Frame) -> None:
     """R0 the first pixel, R7 the parameters."""
-    a.ldr_w(R12, R7, 4 * _CHANNELS)
-    a.mul(R0, R0, R12)
+    first, second, count = R4, R10, R12
+    a.ldr(R2, R7, 4 * _CHANNELS)
+    a.ldr(R3, R7, 4 * _SECOND)
+    a.ldr_w(count, R7, 4 * _QUADS)
     frame.load(R1, "in0")
-    a.adds(SOURCE, R0, R1)
-    a.ldr(R1, R7, 4 * _SECOND)
-    a.mul(R12, R12, R1)
-    frame.store(R12, "lane")
-    a.ldr(COUNT, R7, 4 * _QUADS)
+    a.mla(first, R0, R2, R1)
+    a.mla(second, R2, R3, first)
     frame.load(TARGET, "x")
-    a.mov(R4, SOURCE)
-    a.mov(R12, COUNT)
-    expand(a, 2)
-    frame.load(R1, "lane")
-    a.add_w(SOURCE, R4, R1)
-    frame.load(TARGET, "x")
-    a.adds_imm(TARGET, TARGET, 4)
-    a.mov(COUNT, R12)
-    expand(a, 2)
+    for lane, source in enumerate((first, second)):
+        a.mov(SOURCE, source)
+        a.mov(COUNT, count)
+        if lane:
+            frame.load(TARGET, "x")
+            a.adds_imm(TARGET, TARGET, 4)
+        expand(a, 2)
 
 
 def _gather_window(a: Thumb2, frame: Frame, gather: Gather) -> None:
     """Both pixels, the one at lane 0 of the pairs, the other at lane 4. R0 the first pixel, R7 the parameters."""
     y, rows, to_next_row, in_height = R4, R10, R11, R12
+    frame.store(R0, "pixel")
     frame.load(R1, "x")
     pixel = a.label()
     frame.store(R1, "lane")
