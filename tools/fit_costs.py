@@ -24,7 +24,7 @@ from machine_jobs import run_call  # noqa: E402
 from test_heavy_ops import MAKERS as HEAVY  # noqa: E402
 from test_small_ops import MAKERS as SMALL  # noqa: E402
 
-from midgehost.codegen import sim  # noqa: E402
+from midgehost.codegen import cost, sim  # noqa: E402
 from midgehost.codegen.cost import work  # noqa: E402
 from midgehost.errors import ModelError  # noqa: E402
 from midgehost.models import reference  # noqa: E402
@@ -94,23 +94,34 @@ def fit(rows: list[tuple[int, int, int, int]]) -> tuple[NDArray[Any], NDArray[An
     return coefficients, terms @ coefficients - 1
 
 
+def table(arch: str, cases: int, models: Path) -> Iterator[str]:
+    """The lines of an arch's table, with its errors as comments."""
+    yield f'    "{arch}": {{'
+    for kernel, rows in sorted(measure(arch, cases, models).items()):
+        (call, output, term, loop), errors = fit(rows)
+        worst = f"{len(rows)} calls, mean error {np.abs(errors).mean():.0%}, worst {np.abs(errors).max():.0%}"
+        yield f"        Kernel.{kernel.name}: ({call:.0f}, {output:.1f}, {term:.2f}, {loop:.1f}),  # {worst}"
+    yield "    },"
+
+
 def main() -> None:
-    """Fits the arches of the options."""
+    """Fits the arches of the options, or all of them into the file."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--arch", action="append", choices=list(sim.ARCHES))
     parser.add_argument("--cases", type=int, default=25)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--write", action="store_true", help="Put the table of all arches into cost.py.")
     options = parser.parse_args()
-    for arch in options.arch or sim.ARCHES:
-        print(f'    "{arch}": {{', flush=True)
-        for kernel, rows in sorted(measure(arch, options.cases, options.data / "models").items()):
-            (call, output, term, loop), errors = fit(rows)
-            worst = f"{len(rows)} calls, mean error {np.abs(errors).mean():.0%}, worst {np.abs(errors).max():.0%}"
-            print(
-                f"        Kernel.{kernel.name}: ({call:.0f}, {output:.1f}, {term:.2f}, {loop:.1f}),  # {worst}",
-                flush=True,
-            )
-        print("    },")
+    lines: list[str] = []
+    for arch in sim.ARCHES if options.write else options.arch or sim.ARCHES:
+        for line in table(arch, options.cases, options.data / "models"):
+            print(line, flush=True)
+            lines.append(line.split("  #")[0])
+    if options.write:
+        source = Path(cost.__file__)
+        head, name, rest = source.read_text().partition("_COSTS: Final")
+        first = rest.partition("\n")[0]
+        source.write_text("\n".join([head + name + first, *lines, "}", ""]))
 
 
 if __name__ == "__main__":
