@@ -7,13 +7,19 @@ reach such a place get a short-lived register around them, and the colouring sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from midgehost.codegen.ir.code import ENDS, Instruction, Reg
 
 _DEST: Final = -1  # the position of the result
+# What a spill is worth, from (cost, how many it meets, how long it is needed): the least goes first.
+_MEASURES: Final[tuple[Callable[[float, int, int], float], ...]] = (
+    lambda cost, degree, span: cost / (degree + 1),
+    lambda cost, degree, span: cost / span,
+    lambda cost, degree, span: cost / (span * (degree + 1)),
+)
 _NEVER: Final = float("inf")  # the cost of spilling what spilling made
 
 
@@ -44,10 +50,20 @@ class Allocation:
     places: dict[Reg, int]
     stack_words: int
 
+    @property
+    def cost(self) -> int:
+        """How much runs, in weights of instructions: the stack counts twice, a move within a register not at all."""
+        return sum(
+            step.weight * (2 if step.op in ("reload", "spill") else 1)
+            for step in self.code
+            if step.op != "move" or step.dest is None or self.places[step.dest] != self.places[step.used[0]]
+        )
+
 
 def allocate(code: Sequence[Instruction], machine: Machine) -> Allocation:
-    """Places every register of the program."""
-    return _Allocator(list(code), machine).run()
+    """Places every register of the program: the best of what several measures of a spill's worth lead to."""
+    found = [_Allocator(list(code), machine, measure).run() for measure in _MEASURES]
+    return min(found, key=lambda allocation: allocation.cost)
 
 
 def liveness(code: Sequence[Instruction], numbers: dict[Reg, int]) -> list[int]:
@@ -83,9 +99,16 @@ class _Lives:
         self.numbers = {reg: number for number, reg in enumerate(found)}
         self.meets = [0] * len(found)
         self.cost = dict.fromkeys(found, 0)
+        self.span = dict.fromkeys(found, 1)  # how long each is needed, in weights of instructions
         self.gain = dict.fromkeys(found, 0)  # of a high register over the stack, where high ones can be reached
         self.wishes: list[set[int]] = [set() for _ in found]
+        regs = list(found)
         for step, after in zip(code, liveness(code, self.numbers), strict=True):
+            needed = after
+            while needed:
+                lowest = needed & -needed
+                self.span[regs[lowest.bit_length() - 1]] += step.weight
+                needed ^= lowest
             for position, reg in enumerate(step.args):
                 if isinstance(reg, Reg):
                     self._count(machine, step, reg, position)
@@ -128,8 +151,9 @@ def _made_once(code: Sequence[Instruction]) -> dict[Reg, Instruction]:
 
 
 class _Allocator:
-    def __init__(self, code: list[Instruction], machine: Machine) -> None:
+    def __init__(self, code: list[Instruction], machine: Machine, measure: Callable[[float, int, int], float]) -> None:
         self._original = code
+        self._measure = measure
         self._machine = machine
         self._short_lived: set[Reg] = set()
         self._high: dict[Reg, int] = {}
@@ -179,7 +203,7 @@ class _Allocator:
             if easy:
                 chosen = min(easy, key=lambda n: cost[n])
             else:
-                chosen = min(degrees, key=lambda n: cost[n] / (degrees[n] + 1))
+                chosen = min(degrees, key=lambda n: self._measure(cost[n], degrees[n], lives.span[regs[n]]))
             stack.append(chosen)
             del degrees[chosen]
             for n in degrees:

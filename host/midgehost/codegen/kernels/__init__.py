@@ -19,6 +19,7 @@ from midgehost.codegen.ir.lower_thumb import ThumbLowering
 from midgehost.codegen.ir.lower_thumb2 import Thumb2Lowering
 from midgehost.codegen.ir.lower_xtensa import XtensaLowering
 from midgehost.codegen.kernels import conv, dense, elementwise, move, pool, scaled_add, softmax, table
+from midgehost.codegen.kernels.parts import WORK_BYTES
 from midgehost.codegen.machine import MachineCall, Routine
 from midgehost.models.kernels import Kernel
 from midgehost.models.ops.base import Call
@@ -100,7 +101,7 @@ def _as_it_is(call: Call) -> _Prepared:
 
 
 def _fully_connected(call: Call) -> _Prepared:
-    return _Prepared(call.params, call.rows, scratch_bytes=call.params[0])
+    return _Prepared(call.params, call.rows, scratch_bytes=WORK_BYTES + call.params[0])
 
 
 def _conv_2d(call: Call) -> _Prepared:
@@ -111,17 +112,17 @@ def _conv_2d(call: Call) -> _Prepared:
     per_row = max(n for n in range(1, group + 1) if group % n == 0 and (n == 1 or n * size <= _ROW_MACS))
     added = [per_row, size, group // per_row, channels // depth, out_w, out_h]
     rows = call.rows * out_w * filters // per_row
-    return _Prepared([*p[:16], *added, *p[17:]], rows, conv.DIGIT_BYTES + size)
+    return _Prepared([*p[:16], *added, *p[17:]], rows, WORK_BYTES + size)
 
 
 def _depthwise_conv_2d(call: Call) -> _Prepared:
     p = call.params
-    return _Prepared([*p[:16], p[3], p[2], *p[17:]], call.rows * p[3], conv.DIGIT_BYTES)
+    return _Prepared([*p[:16], p[3], p[2], *p[17:]], call.rows * p[3], WORK_BYTES)
 
 
 def _pool(call: Call) -> _Prepared:
     p = call.params
-    return _Prepared([*p, p[3], p[2]], call.rows * p[3], conv.DIGIT_BYTES)
+    return _Prepared([*p, p[3], p[2]], call.rows * p[3], WORK_BYTES)
 
 
 def _mean(call: Call) -> _Prepared:

@@ -5,17 +5,14 @@ CONV_2D            a row is some filters of one group at one output pixel. 16 fi
                    Scratch: what the window sees in offset binary, from byte 16 on.
 DEPTHWISE_CONV_2D  a row is one output pixel. 16 out width  17 out height  18 the stage.
 
-Scratch begins with the row's digits: its number in mixed radix.
+Scratch begins with the row's digits, its number in mixed radix, where sums lie later.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from midgehost.codegen.ir.code import Builder, Reg
-from midgehost.codegen.kernels.parts import Pixels, Stage, Word, digits, inner_product, rows_left, word
+from midgehost.codegen.kernels.parts import WORK_BYTES, Pixels, Stage, Word, dense_outputs, digits, rows_left, word
 
-DIGIT_BYTES: Final = 16
 _FILTERS, _DEPTH, _ZERO = 13, 14, 15
 _PER_ROW, _SIZE, _ROWS_A_GROUP, _CONV_SIZES, _CONV_STAGE = 16, 17, 18, 18, 22
 _DEPTHWISE_SIZES, _DEPTHWISE_STAGE = 16, 18
@@ -33,18 +30,14 @@ def conv_2d(b: Builder) -> None:
     out = word(b, Word.OUT) + word(b, Word.ROW0) * per_row
     left = rows_a_group - member  # rows of this group
     group *= pixels.get(_DEPTH)  # its first channel
-    vector = scratch + DIGIT_BYTES
+    vector = scratch + WORK_BYTES
     start, stale = b.const(0), b.const(1)
     with b.repeat_if_any(rows_left(b)):
         with b.when(stale.differs(0)), b.seldom():
             start.set(_look(b, pixels, params, group, vector))
             stale.set(0)
-        size = pixels.get(_SIZE)
-        with b.repeat(pixels.get(_PER_ROW)):
-            total = b.copy(start)
-            inner_product(b, total, vector, weights, size)
-            b.store8(stage.output(total), out)
-            out += 1
+        size, per_row = pixels.get(_SIZE), pixels.get(_PER_ROW)
+        dense_outputs(b, stage, start, vector, weights, size, per_row, out, word(b, Word.SCRATCH))
         left -= 1
         with b.when(left.equals(0)), b.seldom():
             left.set(pixels.get(_ROWS_A_GROUP))

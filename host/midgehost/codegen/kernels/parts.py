@@ -11,6 +11,7 @@ from typing import Final
 from midgehost.codegen.ir.code import Builder, Reg
 
 _UNROLLED: Final = 8
+WORK_BYTES: Final = 16  # at the start of the scratch of kernels that use `digits` or `dense_outputs`
 
 
 class Word(IntEnum):
@@ -109,18 +110,46 @@ class Stage:
         self._scale.set(self._first_scale)
 
 
-def inner_product(b: Builder, total: Reg, vector: Reg, weights: Reg, depth: Reg) -> None:
-    """total += the inner product of two vectors of unsigned bytes; `weights` moves on to the next vector."""
-    x = b.copy(vector)
-    with b.repeat_if_any(depth.shifted_right(3)):
-        for i in range(_UNROLLED):
-            total += b.load8u(x, i) * b.load8u(weights, i)
-        x += _UNROLLED
-        weights += _UNROLLED
-    with b.repeat_if_any(depth & b.const(_UNROLLED - 1)):
-        total += b.load8u(x) * b.load8u(weights)
-        x += 1
-        weights += 1
+def dense_outputs(
+    b: Builder, stage: Stage, start: Reg, vector: Reg, weights: Reg, depth: Reg, count: Reg, out: Reg, sums: Reg
+) -> None:
+    """`count` outputs: inner products of unsigned bytes, the vector's with rows of `depth` weights, added to `start`.
+
+    Two rows at a time share the loads of the vector; a last one is computed twice. `weights` and `out` move on; `sums`
+    are two words to work in.
+    """
+    left = b.copy(count)
+    with b.loop_while(left > 0):
+        rows, second = b.copy(1), b.copy(weights)
+        with b.when(left > 1):
+            rows.set(2)
+            second += depth
+        totals = b.copy(start), b.copy(start)
+        x, pointers = b.copy(vector), (b.copy(weights), second)
+        with b.repeat_if_any(depth.shifted_right(3)):
+            _multiply(b, totals, x, pointers, _UNROLLED)
+        with b.repeat_if_any(depth & b.const(_UNROLLED - 1)):
+            _multiply(b, totals, x, pointers, 1)
+        weights.set(second)
+        for i, total in enumerate(totals):
+            b.store32(total, sums, 4 * i)
+        at = b.copy(sums)
+        with b.repeat(rows):
+            b.store8(stage.output(b.load32(at)), out)
+            out += 1
+            at += 4
+            left -= 1
+
+
+def _multiply(b: Builder, totals: tuple[Reg, Reg], x: Reg, weights: tuple[Reg, Reg], terms: int) -> None:
+    """Adds the next terms of two inner products; all pointers move on."""
+    for i in range(terms):
+        value = b.load8u(x, i)
+        for total, weight in zip(totals, weights, strict=True):
+            total += b.load8u(weight, i) * value
+    x += terms
+    for weight in weights:
+        weight += terms
 
 
 def digits(b: Builder, number: Reg, sizes: Reg, count: int, into: Reg) -> Reg:
