@@ -95,8 +95,8 @@ def call_limit(ms: float, arch: str, clock_mhz: float) -> float:
 # (a call, an output, a term, a loop) as `tools/fit_costs.py` prints them.
 _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] = {
     "armv6m": {
-        Kernel.FULLY_CONNECTED: (243, 108.9, 5.32, 11.3),
-        Kernel.CONV_2D: (851, 140.7, 5.40, 26.0),
+        Kernel.FULLY_CONNECTED: (250, 106.3, 5.39, 11.1),
+        Kernel.CONV_2D: (863, 139.0, 5.43, 25.9),
         Kernel.DEPTHWISE_CONV_2D: (718, 126.2, 12.92, 18.0),
         Kernel.AVERAGE_POOL_2D: (466, 171.7, 7.55, 2.0),
         Kernel.MAX_POOL_2D: (608, 58.5, 9.81, 1.0),
@@ -113,8 +113,8 @@ _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] 
         Kernel.SOFTMAX: (80, 345.1, 85.65, 0.0),
     },
     "armv7emsp": {
-        Kernel.FULLY_CONNECTED: (167, 79.4, 4.87, 12.4),
-        Kernel.CONV_2D: (537, 89.3, 4.53, 21.0),
+        Kernel.FULLY_CONNECTED: (182, 76.6, 4.94, 12.1),
+        Kernel.CONV_2D: (560, 88.3, 4.56, 20.9),
         Kernel.DEPTHWISE_CONV_2D: (497, 95.1, 12.94, 11.1),
         Kernel.AVERAGE_POOL_2D: (217, 51.1, 6.89, 5.4),
         Kernel.MAX_POOL_2D: (413, 35.2, 9.88, 1.6),
@@ -131,8 +131,8 @@ _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] 
         Kernel.SOFTMAX: (61, 187.2, 59.77, 0.0),
     },
     "rv32imc": {
-        Kernel.FULLY_CONNECTED: (82, 48.9, 3.77, 8.1),
-        Kernel.CONV_2D: (266, 46.5, 3.70, 9.9),
+        Kernel.FULLY_CONNECTED: (104, 46.9, 3.82, 7.7),
+        Kernel.CONV_2D: (286, 46.4, 3.72, 9.8),
         Kernel.DEPTHWISE_CONV_2D: (284, 39.9, 9.63, 6.0),
         Kernel.AVERAGE_POOL_2D: (90, 31.0, 4.33, 3.2),
         Kernel.MAX_POOL_2D: (211, 21.3, 5.28, 2.1),
@@ -149,8 +149,8 @@ _COSTS: Final[Mapping[str, Mapping[Kernel, tuple[float, float, float, float]]]] 
         Kernel.SOFTMAX: (26, 136.4, 41.88, 0.0),
     },
     "xtensawin": {
-        Kernel.FULLY_CONNECTED: (132, 54.9, 3.66, 6.1),
-        Kernel.CONV_2D: (338, 63.1, 3.38, 14.0),
+        Kernel.FULLY_CONNECTED: (137, 53.7, 3.70, 5.9),
+        Kernel.CONV_2D: (357, 62.7, 3.39, 13.9),
         Kernel.DEPTHWISE_CONV_2D: (363, 68.0, 8.67, 8.9),
         Kernel.AVERAGE_POOL_2D: (200, 103.8, 3.70, 1.5),
         Kernel.MAX_POOL_2D: (239, 23.4, 4.10, 3.0),
