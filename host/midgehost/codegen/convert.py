@@ -121,5 +121,6 @@ def with_machine_code(bundle: Bundle, plan: MachinePlan) -> Bundle:
             "scratch_bytes": layout.scratch_bytes,
         },
     }
-    machine = Machine(inputs, outputs, inner.calls, inner.params, inner.tiles, kernels)
+    in_flash = plan.tile_bytes is not None
+    machine = Machine(inputs, outputs, inner.calls, inner.params, inner.tiles, kernels, in_flash)
     return replace(bundle, meta=meta, machine=machine)

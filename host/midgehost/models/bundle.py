@@ -10,7 +10,8 @@ TEST  u32 vectors, then each: every input's bytes, every output's bytes
 
 These are for every board. A bundle for one arch holds its machine code too, with a plan of its own: TENM, PLNM, PRMM
 and WGTM as TENS, PLAN, PARM and WGHT (the first word of a call counts the routines of KERN), and KERN, an .mpy. It may
-then lack PLAN, PARM and WGHT: no room for what nobody runs.
+then lack PLAN, PARM and WGHT: no room for what nobody runs. Where META's machine.residence is "flash", WGTM's tiles are
+used where they lie: each is followed by its CRC-32 (counted in its length) and lies, 16-aligned, in one littlefs block.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import hashlib
 import json
 import math
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from midgehost.errors import BadBundle
-from midgehost.models import container
+from midgehost.models import container, littlefs
 from midgehost.models.container import Section
 from midgehost.models.plan import PlannedCall, decode_calls, encode_calls
-from midgehost.models.planner import aligned
+from midgehost.models.planner import ALIGNMENT, aligned
 
 ABI: Final = 1  # of the kernel call's block
 KINDS: Final = ("META", "TENS", "PLAN", "PARM", "WGHT", "TEST", "TENM", "PLNM", "PRMM", "WGTM", "KERN")
@@ -71,6 +73,7 @@ class Machine:
     params: tuple[int, ...]
     tiles: tuple[bytes, ...]
     kernels: bytes
+    in_flash: bool = False  # the tiles are not loaded
 
 
 @dataclass(frozen=True)
@@ -115,16 +118,18 @@ class Bundle:
         if missing:
             raise BadBundle(f"it has no section {missing[0]}")
         try:
+            meta = json.loads(sections["META"])
+            in_flash = "KERN" in sections and meta.get("machine", {}).get("residence") == "flash"
             inputs, outputs = _decode_tensors(sections["TENS"])
             return Bundle(
-                meta=json.loads(sections["META"]),
+                meta=meta,
                 inputs=inputs,
                 outputs=outputs,
                 calls=decode_calls(sections.get("PLAN", b"")),
                 params=_decode_params(sections.get("PARM", b"")),
                 tiles=_decode_tiles(sections["WGHT"]) if "WGHT" in sections else (),
                 tests=_decode_tests(sections["TEST"], inputs, outputs),
-                machine=_decode_machine(sections) if "KERN" in sections else None,
+                machine=_decode_machine(sections, in_flash) if "KERN" in sections else None,
             )
         except (struct.error, ValueError, KeyError) as error:
             raise BadBundle(f"a section does not read ({error})") from error
@@ -150,8 +155,10 @@ class Bundle:
                 Section("PLNM", encode_calls(machine.calls)),
                 Section("PRMM", _encode_params(machine.params)),
                 Section("KERN", machine.kernels),
-                Section("WGTM", _encode_tiles(machine.tiles)),
             ]
+            where = container.next_offset(sections)
+            tiles = _encode_flash_tiles(machine.tiles, where) if machine.in_flash else _encode_tiles(machine.tiles)
+            sections.append(Section("WGTM", tiles))
         return sections
 
 
@@ -195,10 +202,15 @@ def _decode_tensors(section: bytes) -> tuple[tuple[TensorInfo, ...], tuple[Tenso
     return tuple(found[:n_inputs]), tuple(found[n_inputs:])
 
 
-def _decode_machine(sections: Mapping[str, bytes]) -> Machine:
+def _decode_machine(sections: Mapping[str, bytes], in_flash: bool) -> Machine:
     inputs, outputs = _decode_tensors(sections["TENM"])
     calls, params = decode_calls(sections["PLNM"]), _decode_params(sections["PRMM"])
-    return Machine(inputs, outputs, calls, params, _decode_tiles(sections["WGTM"]), sections["KERN"])
+    tiles = _decode_tiles(sections["WGTM"])
+    if in_flash:
+        if any(zlib.crc32(tile[:-4]).to_bytes(4, "little") != tile[-4:] for tile in tiles):
+            raise ValueError("the checksum of a tile differs")
+        tiles = tuple(tile[:-4] for tile in tiles)
+    return Machine(inputs, outputs, calls, params, tiles, sections["KERN"], in_flash)
 
 
 def _encode_params(params: Sequence[int]) -> bytes:
@@ -217,6 +229,18 @@ def _encode_tiles(tiles: Sequence[bytes]) -> bytes:
         table += struct.pack("<II", start + len(body), len(tile))
         body += tile
     return table.ljust(start, b"\0") + body if tiles else table
+
+
+def _encode_flash_tiles(tiles: Sequence[bytes], where: int) -> bytes:
+    """The section when it begins at byte `where` of the file."""
+    checked = [tile + zlib.crc32(tile).to_bytes(4, "little") for tile in tiles]
+    section = bytearray(4 + 8 * len(tiles))
+    places = littlefs.place([len(tile) for tile in checked], where + len(section), ALIGNMENT)
+    struct.pack_into("<I", section, 0, len(tiles))
+    for i, (tile, place) in enumerate(zip(checked, places, strict=True)):
+        struct.pack_into("<II", section, 4 + 8 * i, place - where, len(tile))
+        section = section.ljust(place - where, b"\0") + tile
+    return bytes(section)
 
 
 def _decode_tiles(section: bytes) -> tuple[bytes, ...]:

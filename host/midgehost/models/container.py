@@ -52,6 +52,14 @@ def pack(sections: Sequence[Section]) -> bytes:
     return _HEADER.pack(MAGIC, MAJOR, MINOR, len(sections), total, checksum) + table + body
 
 
+def next_offset(sections: Sequence[Section]) -> int:
+    """Where one more section after these will begin in the file."""
+    end = _HEADER.size + _ENTRY.size * (len(sections) + 1)
+    for section in sections:
+        end = -(-end // 16) * 16 + len(section.data)
+    return -(-end // 16) * 16
+
+
 def unpack(data: bytes, known: Collection[str]) -> dict[str, Section]:
     """The sections of `known` kinds, verified. Raises BadBundle for anything that a loader must not trust."""
     if len(data) < _HEADER.size or data[:4] != MAGIC:

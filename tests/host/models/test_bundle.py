@@ -58,7 +58,11 @@ def bundles(draw: st.DrawFn) -> Bundle:
 
     meta = draw(st.dictionaries(words, st.one_of(words, int32, st.lists(words, max_size=2)), max_size=4))
     tests = tuple(vector() for _ in range(draw(st.integers(0, 2))))
-    machine = Machine(**plan(), kernels=draw(st.binary(max_size=50))) if draw(st.booleans()) else None
+    machine = None
+    if draw(st.booleans()):
+        in_flash = draw(st.booleans())
+        meta["machine"] = {"residence": "flash" if in_flash else "ram"}
+        machine = Machine(**plan(), kernels=draw(st.binary(max_size=50)), in_flash=in_flash)
     general = plan()
     if machine and not general["calls"]:
         general |= {"params": (), "tiles": ()}
