@@ -13,6 +13,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Final, Literal
 
+from midgehost.codegen import dense_tiles
 from midgehost.codegen.machine import Backend, Form, MachineCall, Routine
 from midgehost.errors import NotFound
 from midgehost.models.graph import Graph, Node
@@ -102,7 +103,10 @@ def candidates(node: Node, kernels: Backend, tile_bytes: int | None = None) -> l
         calls = kernels.fast(node, form, tile_bytes)
         if calls is not None:
             found.append(Candidate(form, replace(lowering, inplace=()), tuple(calls)))
-    found.append(Candidate("general", lowering, tuple(kernels.general(call) for call in lowering.calls)))
+    general = lowering.calls
+    if tile_bytes is not None and node.kind == "FULLY_CONNECTED":
+        general = dense_tiles.split(node, general[0], tile_bytes)
+    found.append(Candidate("general", lowering, tuple(kernels.general(call) for call in general)))
     fitting = [c for c in found if tile_bytes is None or all(len(call.weights) <= tile_bytes for call in c.calls)]
     return fitting or found[-1:]
 
