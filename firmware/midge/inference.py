@@ -3,14 +3,11 @@
 import gc
 import json
 import struct
-from array import array
 
-from midge.bundle import Bundle, damaged
 from midge.errors import MidgeError
-from midge.kernels import levels, load
+from midge.kernels import forget
 
 _ABI = 1
-_CALL = 48  # bytes of a call in PLAN
 
 
 class Tensor:
@@ -29,70 +26,73 @@ class Tensor:
 
 
 class Model:
-    # A loaded bundle. `level` is portable or viper; None takes the best that this board runs. Raises MidgeError:
-    # model.not_found, model.bad_bundle, model.too_big, model.no_kernels.
+    # A loaded bundle. `level` is machine, viper or portable; None takes the best that bundle and board have, and
+    # `reason` then says why machine code in the bundle is not used. `residence` says where weights are: ram, flash or
+    # stream. Raises MidgeError: model.not_found, model.bad_bundle, model.too_big, model.no_kernels.
     # Inputs may be overwritten by `invoke`; outputs hold until the next one.
 
     def __init__(self, path, level=None):
         self._path = path
-        bundle = Bundle(path)
+        self.level = self.reason = None
+        bundle = _opened(path)
         try:
-            self._load(bundle, level or levels()[0])
-        except MemoryError:  # not enough, or not in one piece
-            self._arena = self._params = self._calls = self._tiles = None
-            gc.collect()
-            raise _too_big(self.info["heap_bytes"])
+            self.info = json.loads(bundle.read("META"))
+            if self.info.get("abi") != _ABI:
+                raise MidgeError("model.bad_bundle", "its kernel calls have version %s" % self.info.get("abi"))
+            self.name = self.info["name"]
+            if bundle.machine and level in (None, "machine"):
+                self._load_machine(bundle, level)
+            if self.level is None:
+                self._load_general(bundle, level)
         finally:
-            bundle.close()
+            _close(bundle)
 
-    def _load(self, bundle, level):
-        self.info = json.loads(bundle.read("META"))
-        if self.info.get("abi") != _ABI:
-            raise damaged("kernel call version %s, this firmware has %d" % (self.info.get("abi"), _ABI))
-        self.name = self.info["name"]
+    def _load_machine(self, bundle, level):
+        # Where the machine code cannot be used: `reason` is why, if another plan will do, else that is raised.
+        try:
+            from midge.kernels.machine import load
+
+            load(self, bundle)
+            self.level = "machine"
+        except (MidgeError, ImportError) as error:
+            self._unload()
+            if level == "machine" or not bundle.general:
+                raise
+            self.reason = getattr(error, "what", "no machine code on this board")
+
+    def _load_general(self, bundle, level):
+        if level == "machine" or not bundle.general:
+            raise MidgeError("model.no_kernels", "no plan for %s in this bundle" % (level or "this board"))
+        from midge.kernels.general import load
+
+        load(self, bundle, level)
+
+    def load(self, bundle, need, tensors, plan):
+        # A plan of the class `plan`, in the memory that `need` names. The arena comes first, while the heap is whole:
+        # the collector does not move.
         gc.collect()
-        arena = self.info["arena_bytes"] + self.info["scratch_bytes"]
-        if arena + bundle.size("WGHT") + bundle.size("PARM") > gc.mem_free():
-            raise _too_big(self.info["heap_bytes"])
-        # The arena first, while the heap is whole: the collector does not move.
-        self._arena = bytearray(arena)
-        self._read_tiles(bundle)
-        size = bundle.seek("PARM")
-        self._params = array("i", bytes(size))
-        bundle.file.readinto(self._params)
-        self.inputs, self.outputs = _tensors(bundle.read("TENS"))
-        self._read_calls(bundle, level)
-        self.level = level
-        self.plan_hash = bundle.plan_hash()
+        nbytes = need["arena_bytes"] + need["scratch_bytes"]
+        try:
+            if nbytes + plan.heap(bundle, need) > gc.mem_free():
+                raise MemoryError
+            self._arena = bytearray(nbytes)
+            self._plan = plan(self, bundle, self._arena)
+            self.inputs, self.outputs = _tensors(bundle.read(tensors))
+        except MemoryError:  # not enough, or not in one piece
+            self._unload()
+            raise MidgeError(
+                "model.too_big", "it needs %d bytes of heap, %d are free" % (need["heap_bytes"], gc.mem_free())
+            )
+        self._rows = self._plan.rows
+        self.residence = self._plan.residence
+        self.plan_hash = bundle.digest(*plan.sections)
         view = memoryview(self._arena)
         self._inputs = [view[t.offset : t.offset + t.nbytes] for t in self.inputs]
         self._outputs = [view[t.offset : t.offset + t.nbytes] for t in self.outputs]
 
-    def _read_tiles(self, bundle):
-        size = bundle.seek("WGHT")
-        (count,) = struct.unpack("<I", bundle.file.read(4))
-        places = array("I", bundle.file.read(8 * count))
-        self._tiles = []
-        for i in range(0, 2 * count, 2):
-            if places[i] + places[i + 1] > size:
-                raise damaged("a tile lies outside")
-            tile = bytearray(places[i + 1])
-            bundle.seek("WGHT", places[i])
-            bundle.file.readinto(tile)
-            self._tiles.append(tile)
-
-    def _read_calls(self, bundle, level):
-        plan = bundle.read("PLAN")
-        words = [struct.unpack_from("<12i", plan, i) for i in range(0, len(plan), _CALL)]
-        kernels = load(level, {w[0] for w in words})
-        arena = len(self._arena)
-        self._calls = []  # (kernel, block, tile, last row, rows a slice, operator)
-        for kernel, in0, in1, out, tile, weights, params, scratch, row0, row1, operator, slice_rows in words:
-            if tile >= len(self._tiles) or slice_rows < 1 or max(in0, in1, out, scratch) >= arena or out < 0:
-                raise damaged("a call leaves the arena")
-            block = array("i", [_ABI, in0, in1, out, weights, params, scratch, row0, row1])
-            memory = self._tiles[tile] if tile >= 0 else self._arena
-            self._calls.append((kernels[kernel], block, memory, row0, row1, slice_rows, operator))
+    def _unload(self):
+        self._arena = self._plan = self._rows = self._inputs = self._outputs = None
+        gc.collect()
 
     def input(self, i=0):
         # The bytes of input i (int8 as two's complement): write it before `invoke`.
@@ -102,57 +102,70 @@ class Model:
         return self._outputs[i]
 
     def invoke(self):
-        # Runs the plan; allocates nothing. Raises MidgeError model.kernel_status (4: a float input is not a number).
-        self._next = self._done = 0
-        while self._next < len(self._calls):
+        # Runs the plan; allocates nothing. Raises MidgeError model.kernel_status (4: a float input is not a number),
+        # model.weights_moved (load it again: its file was written to).
+        self._start()
+        while self._at < len(self._rows):
             self._step()
 
     def steps(self):
         # `invoke` one kernel call at a time, yielding its operator's number: sampling, links and Ctrl-C live between.
-        self._next = self._done = 0
-        while self._next < len(self._calls):
+        self._start()
+        while self._at < len(self._rows):
             yield self._step()
 
+    def _start(self):
+        self._plan.start()
+        self._at = self._done = 0
+
     def _step(self):
-        # The next slice of the plan: `_done` rows of call `_next` are computed already.
-        kernel, block, tile, first, last, rows, operator = self._calls[self._next]
-        row = first + self._done
-        end = row + rows
+        # The next slice of the plan: `_done` rows of the call whose four words lie at `_at` are computed already.
+        at = self._at
+        last, operator = self._rows[at + 1], self._rows[at + 3]
+        row = self._rows[at] + self._done
+        end = row + self._rows[at + 2]
         if end >= last:
             end = last
-            self._next += 1
+            self._at += 4
             self._done = 0
         else:
-            self._done += rows
-        block[7] = row
-        block[8] = end
-        status = kernel(block, self._arena, tile, self._params)
+            self._done += end - row
+        status = self._plan.run(at >> 2, row, end)
         if status:
             raise MidgeError("model.kernel_status", "operator %d: status %d" % (operator, status))
         return operator
 
-    def self_test(self):
+    def self_test(self, bundle=None):
         # The number of the bundle's test vectors that this board does not reproduce.
+        if bundle is None:
+            bundle = _opened(self._path)
+            try:
+                return self.self_test(bundle)
+            finally:
+                _close(bundle)
         failed = 0
-        bundle = Bundle(self._path)
-        try:
-            bundle.seek("TEST")
-            (count,) = struct.unpack("<I", bundle.file.read(4))
-            for _ in range(count):
-                for view in self._inputs:
-                    bundle.file.readinto(view)
-                self.invoke()
-                same = True
-                for view in self._outputs:
-                    same = bundle.file.read(len(view)) == view and same
-                failed += not same
-        finally:
-            bundle.close()
+        bundle.seek("TEST")
+        (count,) = struct.unpack("<I", bundle.file.read(4))
+        for _ in range(count):
+            for view in self._inputs:
+                bundle.file.readinto(view)
+            self.invoke()
+            same = True
+            for view in self._outputs:
+                same = bundle.file.read(len(view)) == view and same
+            failed += not same
         return failed
 
 
-def _too_big(needed):
-    return MidgeError("model.too_big", "it needs %d bytes of heap, %d are free" % (needed, gc.mem_free()))
+def _opened(path):
+    from midge.bundle import Bundle
+
+    return Bundle(path)
+
+
+def _close(bundle):
+    bundle.close()
+    forget("midge.bundle")
 
 
 def _tensors(section):

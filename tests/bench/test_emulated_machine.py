@@ -1,0 +1,109 @@
+"""Machine code on the stock Pico images: loaded from the bundle, proven, run; code that hangs is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from machine_bundle import bundle, endless, machine_only
+
+from midgehost.deploy.modules import compile_modules
+from midgehost.models.bundle import Bundle
+from midgehost.resources import cache_dir
+from midgehost.virtual.emulated import EmulatedPico
+
+pytestmark = pytest.mark.emulated
+
+OLDER, NEWEST = "RPI_PICO-20241129-v1.24.1.uf2", "RPI_PICO-20250911-v1.26.1.uf2"
+LOAD = """
+import gc, json, os, sys
+from midge.errors import MidgeError
+from midge.inference import Model
+def load(path, level=None):
+    try:
+        model = Model(path, level)
+        return [model.level, model.reason, model.plan_hash]
+    except MidgeError as error:
+        return [error.code, error.what]
+"""
+
+
+@pytest.fixture
+def image(request: pytest.FixtureRequest) -> Path:
+    path = cache_dir() / "firmware" / getattr(request, "param", NEWEST)
+    if not path.is_file():
+        pytest.skip(f"needs {path}: download it from micropython.org")
+    return path
+
+
+def pico(image: Path, models: Mapping[str, Bundle | bytes]) -> EmulatedPico:
+    files = compile_modules(["inference", "kernels.viper.move"], "armv6m")
+    content = {f"/{name}": model if isinstance(model, bytes) else model.encode() for name, model in models.items()}
+    return EmulatedPico(image, {f"/lib/{path}": data for path, data in files.items()} | content)
+
+
+@pytest.mark.parametrize("image", [OLDER, NEWEST], indirect=True)
+def test_machine_code_is_proven_and_runs_without_allocating(image: Path) -> None:
+    model = bundle()
+    code = """
+import micropython
+model = Model('/m')
+data = bytes(range(200, 256)) + bytes(8)
+model.input()[:] = data
+micropython.heap_lock()
+try:
+    model.invoke()
+finally:
+    micropython.heap_unlock()
+same = [bytes(model.output()) == data]
+steps = model.steps()
+next(steps), next(steps)
+model.input()[:] = data
+operators = list(model.steps())
+same.append(bytes(model.output()) == data)
+print(json.dumps([same, operators, model.residence, model.level, model.plan_hash, load('only')]))
+print(json.dumps([sorted(os.listdir('/')), [name for name in sys.modules if 'midge' in name], open('m.ok').read()]))
+"""
+    with pico(image, {"m": model, "only": machine_only(model)}) as board:
+        run, left = map(json.loads, board.exec(LOAD + code, 30).splitlines())
+    only = ["machine", None, model.machine_hash]
+    assert run == [[True, True], [0, 0, 0, 0, 1], "ram", "machine", model.machine_hash, only]
+    files, modules, mark = left
+    assert files == ["lib", "m", "m.ok", "only", "only.ok"]
+    assert len([name for name in modules if name.startswith("midge_")]) == 1, "loaded once for both bundles"
+    assert not {"midge.bundle", "midge.kernels.trust", "midge.kernels.general"} & set(modules)
+    assert mark == f"{model.machine_hash} {image.stem.rpartition('v')[2]}"
+
+
+async def until_breakpoint(board: EmulatedPico, code: str) -> None:
+    """Starts code that ends at a breakpoint and never comes back."""
+    reached = asyncio.Event()
+    board.mcu.on_break = lambda _: reached.set()
+    running = asyncio.ensure_future(board._device.aexec(code, 600))
+    await reached.wait()
+    running.cancel()
+
+
+def test_code_that_hangs_is_not_called_at_the_next_boot(image: Path) -> None:
+    model = bundle(code=endless())
+    with pico(image, {"m": model}) as board:
+        board.exec(LOAD)
+        board._wait(until_breakpoint(board, "load('m')"), "reaching its breakpoint", 10)
+        board.reset()
+        after = json.loads(board.exec(f"{LOAD}print(json.dumps(load('m')))", 30))
+    assert after == ["viper", "machine code crashed at the last boot", model.plan_hash]
+
+
+def test_a_file_system_that_takes_no_marks_is_no_obstacle(image: Path) -> None:
+    code = """
+import rp2, vfs
+vfs.umount('/')
+vfs.mount(rp2.Flash(), '/', readonly=True)
+print(json.dumps([load('m'), os.listdir('/')]))
+"""
+    with pico(image, {"m": bundle()}) as board:
+        loaded, files = json.loads(board.exec(LOAD + code, 30))
+    assert loaded == ["machine", None, bundle().machine_hash] and files == ["lib", "m"]
