@@ -26,7 +26,7 @@ class ArmV6M(Backend):
             case "DEPTHWISE_CONV_2D":
                 return depthwise.calls(node, tile_bytes)
             case "FULLY_CONNECTED":
-                return dense.calls(node, tile_bytes)
+                return dense.calls(node, form, tile_bytes)
             case _:
                 return None
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midgehost.codegen import requantise
-from midgehost.codegen.armv6m import engine, ladder, stream
+from midgehost.codegen.armv6m import engine, pairwise, stream
+from midgehost.codegen.armv6m.engine import Sites
 from midgehost.codegen.armv6m.frame import Kernel, signed
-from midgehost.codegen.armv6m.ladder import Sites
 from midgehost.codegen.armv6m.requantise import TABLE_PARAMS, TablePlan, emit_table, stages
 from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7, R8, R9
 from midgehost.codegen.machine import Form, MachineCall, Routine
@@ -35,7 +35,18 @@ _PLANE_BYTES: Final = 6_000  # the largest copy of an image with its padding
 _BUFFER_BYTES: Final = 6_000  # of a strip's rows, if more than a window's do not fit
 _ELEMENT: Final = 8  # bytes of the tile
 
-_GEOMETRY: Final = ("groups", "group_filters", "filters", "out_width", "run", "runs", "pixel_step", "tile_at")
+_GEOMETRY: Final = (
+    "groups",
+    "group_filters",
+    "filters",
+    "out_width",
+    "run",
+    "runs",
+    "pixel_step",
+    "tile_at",
+    "window_bytes",
+    "flushes",
+)
 _FLAT: Final = (
     *_GEOMETRY, "pixels", "row_step", "row_wrap", "pitch", "plane_at", "plane_blocks", "zero_word", "copy_rows",
     "copy_bytes", "copy_to", "copy_pitch",
@@ -48,7 +59,7 @@ _BLOCK: Final = ("in0", "out", "weights", "scratch", "row0", "row1")
 
 
 @cache
-def flat(wide: bool) -> tuple[Routine, Sites]:
+def flat(form: Form) -> tuple[Routine, Sites]:
     """The routine for any four pixels."""
     k = Kernel((*_FLAT, *TABLE_PARAMS), _BLOCK, (*engine.VARIABLES, "source", "group", "number"))
     k.begin()
@@ -91,12 +102,12 @@ def flat(wide: bool) -> tuple[Routine, Sites]:
     k.label("same_tile")
     k.store(R0, "group")
     _emit_again(k)
-    engine.emit(k, wide)
-    return Routine(f"conv_flat{'_wide' * wide}", k.code()), engine.sites(k, wide)
+    engine.emit(k, form)
+    return Routine(f"conv_flat_{form}", k.code()), engine.sites(k, form)
 
 
 @cache
-def strips(wide: bool) -> tuple[Routine, Sites]:
+def strips(form: Form) -> tuple[Routine, Sites]:
     """The routine for four neighbours of a row."""
     variables = (*engine.VARIABLES, "group", "y", "x", "from_edge", "buffer", "row_bytes", "new_row", "count")
     k = Kernel((*_STRIPS, *TABLE_PARAMS), _BLOCK, variables)
@@ -141,8 +152,8 @@ def strips(wide: bool) -> tuple[Routine, Sites]:
     k.label("same_tile")
     k.store(R0, "group")
     _emit_again(k)
-    engine.emit(k, wide)
-    return Routine(f"conv_strips{'_wide' * wide}", k.code()), engine.sites(k, wide)
+    engine.emit(k, form)
+    return Routine(f"conv_strips_{form}", k.code()), engine.sites(k, form)
 
 
 def _emit_begin(k: Kernel) -> None:
@@ -177,6 +188,10 @@ def _emit_stream(k: Kernel) -> None:
     k.muls(R2, R1)
     k.adds(R0, R0, R2)
     k.store(R0, "output")
+    k.load(R2, "tile")
+    k.load(R3, "window_bytes")
+    k.adds(R2, R2, R3)
+    k.store(R2, "tile_end")
     k.lsls_imm(R1, R1, 2)
     k.load(R2, "weights")
     k.ldr_reg(R1, R2, R1)
@@ -511,7 +526,7 @@ def calls(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] |
     if not gathers:
         return None
     gather = min(gathers, key=lambda g: g.cycles + g.tiles * filters * depth * window.height * window.width * 10)
-    routine, sites = (strips if gather.strips else flat)(form == "speed")
+    routine, sites = (strips if gather.strips else flat)(form)
     return _calls(node, weights.reshape(filters, -1), channels, gather, routine, sites, tile_bytes)
 
 
@@ -528,13 +543,14 @@ def _calls(
     found = stages(channels, tables=True)
     table = TablePlan.of(channels, found)
     rows = engine.rows(weights, found, channels, sites)
-    parts = stream.parts(rows, ladder.end(sites), tile_bytes)
+    parts = stream.parts(rows, engine.end(sites), tile_bytes)
     if parts is None:
         return None
     batch, height, width, filters = node.output.shape
     in_bytes, out_bytes = node.input(0).elements // batch, height * width * filters
+    terms = pairwise.padded(weights.shape[1])
     buffer_at = table.nbytes
-    extra_at = buffer_at + -(-gather.tile_elements * _ELEMENT // 16) * 16
+    extra_at = buffer_at + -(-(gather.tile_elements + pairwise.PAD) * _ELEMENT // 16) * 16
     made: list[MachineCall] = []
     for part in parts:
         values = gather.params | {
@@ -542,6 +558,8 @@ def _calls(
             "group_filters": part.size,
             "filters": filters,
             "tile_at": buffer_at,
+            "window_bytes": _ELEMENT * terms,
+            "flushes": terms // 2,
             "plane_at": extra_at,
             "line_at": extra_at,
         }

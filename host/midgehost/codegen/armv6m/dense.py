@@ -1,8 +1,8 @@
 """FULLY_CONNECTED for few inputs, four filters at a time: the pairs are weights, the factors the input as int32.
 
-A pair holds a weight each of four filters, (0 + 65536 * 1, 2 + 65536 * 3); their chunks are common, each filter has its
-own constants. There is no table: building one costs more than it saves. Where the number of filters is no multiple of
-4 the last four overlap those before.
+A pair holds a weight each of four filters, (0 + 65536 * 1, 2 + 65536 * 3), in the small form as bytes; their chunks
+are common, each filter has its own constants. There is no table: building one costs more than it saves. Where the
+number of filters is no multiple of 4 the last four overlap those before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from midgehost.codegen.armv6m.frame import Kernel
 from midgehost.codegen.armv6m.ladder import FACTORS, PAIRS, Row, Sites, emit_sums
 from midgehost.codegen.armv6m.requantise import GENERAL_WORDS, Stage, emit_clamp, emit_general, general_words, stages
 from midgehost.codegen.asm.thumb import R0, R1, R2, R3, R4, R5, R6, R7
-from midgehost.codegen.machine import MachineCall, Routine
+from midgehost.codegen.machine import Form, MachineCall, Routine
 from midgehost.codegen.requantise import CLAMP_FIRST_POSTS, Channels, ClampFirst
 from midgehost.models.graph import Node
 from midgehost.models.ops.base import Place
@@ -32,8 +32,8 @@ _SUMS: Final = (R2, R3, R4, R5)
 
 
 @cache
-def routine() -> tuple[Routine, Sites]:
-    """Weights of four filters packed in pairs."""
+def routine(form: Form) -> tuple[Routine, Sites]:
+    """The routine for weights as pairs of words (speed) or bytes (size)."""
     k = Kernel(_PARAMS, ("in0", "out", "weights", "scratch", "row0", "row1"), ("v0", "v1", "v2", "v3", "next"))
     k.begin()
     emit_widen(k)
@@ -41,9 +41,10 @@ def routine() -> tuple[Routine, Sites]:
     emit_group(k, PAIRS)
     k.label("row")
     k.load(FACTORS, "scratch")
-    ladder.emit(k, PAIRS)
+    ladder.emit(k, PAIRS, octets=form == "size")
     emit_tails(k)
-    return Routine("dense", k.code()), ladder.sites(k, False, [*_TAILS, "tail_end"])
+    sites = ladder.sites(k, [*_TAILS, "tail_end"], octets=form == "size")
+    return Routine(f"dense_{form}", k.code()), sites
 
 
 def emit_widen(k: Kernel) -> None:
@@ -164,7 +165,7 @@ def _emit_store(k: Kernel) -> None:
 _TAIL_CYCLES: Final = {"tail_clamp": 117, "tail_clamp_bent": 135, "tail_general": 600}
 
 
-def calls(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
+def calls(node: Node, form: Form, tile_bytes: int | None) -> list[MachineCall] | None:
     """FULLY_CONNECTED: a call for each input of the batch, and for as many filters as fit a tile."""
     weights = node.input(1).array()
     units, depth = weights.shape
@@ -172,7 +173,7 @@ def calls(node: Node, tile_bytes: int | None) -> list[MachineCall] | None:
     batch = node.output.elements // units
     if (channels.mantissas < 0).any() or (units < 4 and batch > 1):
         return None
-    code, sites = routine()
+    code, sites = routine(form)
     made = stream.parts(rows(weights, channels, sites), ladder.end(sites), tile_bytes)
     if made is None:
         return None
@@ -205,14 +206,18 @@ def rows(weights: NDArray[np.int8], channels: Channels, where: Sites) -> list[Ro
     live[[i for i, stage in enumerate(found) if stage.constant]] = 0
     fours = np.stack([live[first : first + 4] for first in firsts])  # [rows, 4, depth]
     lows, highs = fours[:, 0::2], fours[:, 1::2]
-    pairs = (lows.astype(np.int64) + (highs.astype(np.int64) << 16)).transpose(0, 2, 1)
+    if where.octets:  # low halves in bytes 0 and 1, high ones in 2 and 3
+        octets = np.concatenate([lows, highs], axis=1).view(np.uint8) ^ 0x80
+        words = np.ascontiguousarray(octets.transpose(0, 2, 1)).view("<i4")
+    else:
+        words = (lows.astype(np.int64) + (highs.astype(np.int64) << 16)).transpose(0, 2, 1)
     lengths = ladder.chunks(lows, highs, where)
     made: list[Row] = []
     for i, first in enumerate(firsts):
         some = found[first : first + 4]
         tail, constants = _constants(some, channels, first)
         chunks = lengths[i] if fours[i].any() else []
-        row = ladder.row(lows[i], highs[i], pairs[i], chunks, tail, where)
+        row = ladder.row(lows[i], highs[i], words[i], chunks, tail, where)
         made.append(Row((*row.words, *constants, first), row.cycles + _TAIL_CYCLES[tail]))
     return made
 

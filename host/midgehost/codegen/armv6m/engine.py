@@ -1,7 +1,8 @@
 """One filter over four output pixels: what follows the ladders in convolutions, and the packing of a filter.
 
 The pairs are the tile, x = (pixel 0 + 65536 * pixel 1, pixel 2 + 65536 * pixel 3) of an input element; the factors are
-the stream of weights. One filter's constants serve all four pixels.
+the stream of weights. One filter's constants serve all four pixels. For speed weights are words, in chunks (`ladder`);
+the small form has bytes (`pairwise`).
 """
 
 from __future__ import annotations
@@ -12,44 +13,48 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from midgehost.codegen.armv6m import forms, ladder
+from midgehost.codegen.armv6m import forms, ladder, pairwise
 from midgehost.codegen.armv6m.frame import Kernel
-from midgehost.codegen.armv6m.ladder import FACTORS, PAIRS, Row, Sites, emit_sums
+from midgehost.codegen.armv6m.ladder import FACTORS, PAIRS, Row
 from midgehost.codegen.armv6m.requantise import FORMS, Stage, emit_general
 from midgehost.codegen.asm.thumb import R0, R2, R3, R4, R5, R6, R7
+from midgehost.codegen.machine import Form
 from midgehost.codegen.requantise import Channels
 
-VARIABLES: Final = ("tile", "output", *forms.VARIABLES)
+Sites = ladder.Sites | pairwise.Sites  # of the fast form, or of the small one
+VARIABLES: Final = ("tile", "tile_end", "output", *forms.VARIABLES)
 
 
-def emit(k: Kernel, wide: bool) -> None:
+def emit(k: Kernel, form: Form) -> None:
     """Code at label "row": runs the stream at r1 on the tile at slot `tile` until its end, then goes on at label
     "stream_end".
 
-    Slots beside VARIABLES: `filters` (bytes between the outputs of neighbouring pixels).
+    Slots beside VARIABLES: `filters` (bytes between the outputs of neighbouring pixels), `flushes` (see `pairwise`).
     """
-    _emit_tails(k, wide)
-    k.label("row")
-    k.load(PAIRS, "tile")
-    ladder.emit(k, FACTORS, narrow=not wide)
-
-
-def sites(k: Kernel, wide: bool) -> Sites:
-    """Where the code lies."""
-    return ladder.sites(k, not wide, [*(f"tail_{form}" for form in FORMS), "tail_end"])
-
-
-def _emit_tails(k: Kernel, wide: bool) -> None:
-    for form in FORMS:
-        k.label(f"tail_{form}")
-        if wide:
+    for name in FORMS:
+        k.label(f"tail_{name}")
+        if form == "speed":
             k.ldm(FACTORS, [R7])
-        emit_sums(k)
-        forms.emit(k, form)
+            ladder.emit_sums(k)
+        else:
+            pairwise.emit_pixel_sums(k)
+        forms.emit(k, name)
         _emit_store(k)
     k.label("tail_end")
     k.b("stream_end")
     emit_general(k, "general")
+    k.label("row")
+    k.load(PAIRS, "tile")
+    if form == "speed":
+        ladder.emit(k, FACTORS)
+    else:
+        pairwise.emit(k)
+
+
+def sites(k: Kernel, form: Form) -> Sites:
+    """Where the code lies."""
+    tails = [f"tail_{name}" for name in FORMS]
+    return ladder.sites(k, [*tails, "tail_end"]) if form == "speed" else pairwise.sites(k, tails)
 
 
 def _emit_store(k: Kernel) -> None:
@@ -74,11 +79,20 @@ _TAIL_CYCLES: Final = 29  # beside the form
 
 def rows(weights: NDArray[np.int8], stages: Sequence[Stage], channels: Channels, where: Sites) -> list[Row]:
     """The stream of each filter; weights [filters, terms] in the order of the tile's elements."""
-    lengths = ladder.chunks(weights[:, None], weights[:, None], where)
+    lengths = ladder.chunks(weights[:, None], weights[:, None], where) if isinstance(where, ladder.Sites) else []
     made: list[Row] = []
     for i, (stage, filter_) in enumerate(zip(stages, weights, strict=True)):
-        chunks = [] if stage.constant else lengths[i]
-        row = ladder.row(filter_[None], filter_[None], filter_, chunks, f"tail_{stage.form}", where)
+        tail = f"tail_{stage.form}"
+        if isinstance(where, ladder.Sites):
+            chunks = [] if stage.constant else lengths[i]
+            row = ladder.row(filter_[None], filter_[None], filter_, chunks, tail, where)
+        else:
+            row = pairwise.row(filter_, tail, where)
         words = (*row.words, *forms.constants(stage, channels, i))
         made.append(Row(words, row.cycles + _TAIL_CYCLES + forms.CYCLES[stage.form]))
     return made
+
+
+def end(where: Sites) -> tuple[int, ...]:
+    """The words that end a stream."""
+    return ladder.end(where) if isinstance(where, ladder.Sites) else pairwise.end(where)

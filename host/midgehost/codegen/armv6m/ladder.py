@@ -9,11 +9,13 @@ factor (at r1), four multiply-accumulates.
 
 The stream of a row, 32-bit words in the pairs or in the factors, whichever are the weights:
     B0 A0                   what A and B start with: minus all that the chunks start with
-    chunk: header, then its weights: pairs; or factors, *wide* a word each, *narrow* four int8 a word, lowest byte first
+    chunk: header, then its weights: pairs or factors a word each; or *bytes*, both words of a pair in one
     header of the tail, and the constants of its form
 A header is what T starts with: its low half keeps the low sum positive, its high half is the distance to jump in
 halfwords, which also goes into the high sum and is taken out by B0 and A0. Where to jump depends on the number of terms
-and on where the chunk before ended: there is one unrolled ladder for each number of terms modulo 4 (narrow) or 2.
+and on where the chunk before ended: there is an unrolled ladder for even and one for odd numbers.
+
+A pair of bytes has four weights w + 128, of the first word's halves in its bytes 0 and 2, of the second's in 1 and 3.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from midgehost.models.quant import Ints
 
 T0, T1, A0, A1, B0, B1 = R8, R9, R10, R11, R12, LR
 PAIRS, FACTORS = R0, R1
+_MASK, _OFFSETS = R6, R7  # of bytes: 0x00FF00FF and 0x00800080
 _LONGEST: Final = 27  # terms of a chunk
 
 
@@ -39,19 +42,19 @@ _LONGEST: Final = 27  # terms of a chunk
 class Sites:
     """Addresses in a routine: where headers are read (0 at the beginning of a row, then by ladder), where they lead."""
 
-    narrow: bool
+    octets: bool
     reads: tuple[int, ...]
-    ladders: tuple[tuple[int, ...], ...]  # by terms modulo the width, then by full bodies before the last terms
+    ladders: tuple[tuple[int, ...], ...]  # by terms modulo 2, then by bodies of two before the last terms
     tails: dict[str, int]
 
     def body(self, terms: int) -> int:
         """The entry for a chunk."""
-        whole, rest = divmod(terms, len(self.ladders))
-        return self.ladders[rest][whole - 1 if rest == 0 else whole]
+        whole, rest = divmod(terms, 2)
+        return self.ladders[rest][whole - 1 + rest]
 
     def read(self, terms: int) -> int:
         """The site where a header is read after a chunk."""
-        return 1 + terms % len(self.ladders)
+        return 1 + terms % 2
 
     def jump(self, read: int, target: int) -> int:
         """The high half of a header that is read at site `read`."""
@@ -67,80 +70,84 @@ class Sites:
 
     def cycles(self, terms: int) -> int:
         """What a chunk takes."""
-        whole, rest = divmod(terms, len(self.ladders))
-        return 14 + 34 * whole + (-2, 8, 16, 25)[rest] if self.narrow else 13 + 16 * whole + 9 * rest
+        whole, rest = divmod(terms, 2)
+        return 13 + (27 * whole + 14 * rest if self.octets else 16 * whole + 9 * rest)
 
 
-def emit(k: Kernel, stream: int, narrow: bool = False) -> None:
-    """A row: the stream at register `stream`, PAIRS or FACTORS, with the others at the other one (`narrow` if the
-    factors are). Ends in the tail that the stream leads to.
+def emit(k: Kernel, stream: int, octets: bool = False) -> None:
+    """A row: the stream at register `stream`, PAIRS or FACTORS, with the others at the other one. Ends in the tail that
+    the stream leads to. With `octets` the stream is PAIRS, of bytes.
     """
     k.ldm(stream, [R2, R3])
     for a in (A0, A1):
         k.mov(a, R3)
     for b in (B0, B1):
         k.mov(b, R2)
-    width = 4 if narrow else 2
-    _emit_read(k, stream, 0, narrow)
-    for rest in range(width):
-        for i in reversed(range(_bodies(rest, width))):
+    if octets:
+        for register, byte in ((_MASK, 0xFF), (_OFFSETS, 0x80)):
+            k.movs(register, byte)
+            k.lsls_imm(R2, register, 16)
+            k.adds(register, register, R2)
+    terms = _emit_octet_terms if octets else _emit_terms
+    _emit_read(k, stream, 0)
+    for rest in range(2):
+        for i in reversed(range(_bodies(rest))):
             k.label(f"body{rest}_{i + 1}")
-            _emit_terms(k, width, narrow, last=False)
+            terms(k, 2, last=False)
         k.label(f"body{rest}_0")
-        _emit_terms(k, rest or width, narrow, last=True)
-        _emit_read(k, stream, 1 + rest, narrow)
+        terms(k, rest or 2, last=True)
+        _emit_read(k, stream, 1 + rest)
 
 
-def sites(k: Kernel, narrow: bool, tails: Sequence[str]) -> Sites:
+def sites(k: Kernel, tails: Sequence[str], octets: bool = False) -> Sites:
     """Where the code lies, and the labels of tails."""
-    width = 4 if narrow else 2
     return Sites(
-        narrow,
-        tuple(k.address(f"read{i}") for i in range(width + 1)),
-        tuple(tuple(k.address(f"body{rest}_{i}") for i in range(_bodies(rest, width) + 1)) for rest in range(width)),
+        octets,
+        tuple(k.address(f"read{i}") for i in range(3)),
+        tuple(tuple(k.address(f"body{rest}_{i}") for i in range(_bodies(rest) + 1)) for rest in range(2)),
         {tail: k.address(tail) for tail in tails},
     )
 
 
-def _bodies(rest: int, width: int) -> int:
-    """Full bodies of a ladder before its last terms."""
-    return (_LONGEST - (rest or width)) // width
+def _bodies(rest: int) -> int:
+    """Bodies of a ladder before its last terms."""
+    return (_LONGEST - (rest or 2)) // 2
 
 
-def _emit_read(k: Kernel, stream: int, site: int, narrow: bool) -> None:
-    """Reads a header to r6, narrow also the word behind it to r7, and jumps."""
-    k.ldm(stream, [R6, R7] if narrow else [R6])
-    k.mov(T0, R6)
-    k.mov(T1, R6)
-    k.asrs_imm(R6, R6, 15)
+def _emit_read(k: Kernel, stream: int, site: int) -> None:
+    """Reads a header and jumps."""
+    k.ldm(stream, [R4])
+    k.mov(T0, R4)
+    k.mov(T1, R4)
+    k.asrs_imm(R4, R4, 15)
     k.label(f"read{site}")
-    k.add(PC, R6)  # bit 0 is the low half's top bit: it does not count
+    k.add(PC, R4)  # bit 0 is the low half's top bit: it does not count
 
 
-def _emit_terms(k: Kernel, count: int, narrow: bool, last: bool) -> None:
-    """`count` terms; narrow, their factors are in r7, and the next ones are loaded there."""
-    for i in range(count):
-        if i % 2 == 0:
-            some = min(2, count - i)
-            k.ldm(PAIRS, [R2, R3, R4, R5][: 2 * some])
-            if not narrow:
-                k.ldm(FACTORS, [R6, R7][:some])
-        factor = (R6, R6, R6, R7)[i] if narrow else (R6, R7)[i]
-        if narrow and i == 0:
-            k.sxtb(R6, R7)
-        elif narrow:
-            if i < 3:
-                k.lsls_imm(R6, R7, 24 - 8 * i)
-            k.asrs_imm(factor, factor, 24)
-        _emit_products(k, (R2, R3) if i % 2 == 0 else (R4, R5), factor, last and i == count - 1)
-    if narrow and not last:
-        k.ldm(FACTORS, [R7])
+def _emit_terms(k: Kernel, count: int, last: bool) -> None:
+    k.ldm(PAIRS, [R2, R3, R4, R5][: 2 * count])
+    k.ldm(FACTORS, [R6, R7][:count])
+    for i, pair in enumerate(((R2, R3), (R4, R5))[:count]):
+        for word in pair:
+            k.muls(word, (R6, R7)[i])
+        _emit_sum(k, pair, last and i == count - 1)
 
 
-def _emit_products(k: Kernel, pair: tuple[int, int], factor: int, last: bool) -> None:
-    """A pair by its factor. A chunk's last products are added the other way round and flushed."""
-    for word in pair:
-        k.muls(word, factor)
+def _emit_octet_terms(k: Kernel, count: int, last: bool) -> None:
+    k.ldm(FACTORS, [R2, R3][:count])
+    for i, factor in enumerate((R2, R3)[:count]):
+        k.ldm(PAIRS, [R4])
+        k.mov(R5, R4)
+        k.lsrs_imm(R4, R4, 8)
+        for word in (R5, R4):
+            k.ands(word, _MASK)
+            k.subs(word, word, _OFFSETS)
+            k.muls(word, factor)
+        _emit_sum(k, (R5, R4), last and i == count - 1)
+
+
+def _emit_sum(k: Kernel, pair: tuple[int, int], last: bool) -> None:
+    """Adds a pair of products to T. A chunk's last ones are added the other way round and flushed."""
     if not last:
         k.add(T0, pair[0])
         k.add(T1, pair[1])
@@ -152,9 +159,9 @@ def _emit_products(k: Kernel, pair: tuple[int, int], factor: int, last: bool) ->
         k.add(b, word)
 
 
-def emit_sums(k: Kernel) -> None:
-    """r2 to r5 = the sums of the pair's low and high half, then of the second word's. Spoils r6."""
-    for low, high, a, b in ((R2, R3, A0, B0), (R4, R5, A1, B1)):
+def emit_sums(k: Kernel, first: tuple[int, int] = (A0, B0), second: tuple[int, int] = (A1, B1)) -> None:
+    """r2 to r5 = the sums of the first word's low and high half, then of the second's, from A and B. Spoils r6."""
+    for low, high, (a, b) in ((R2, R3, first), (R4, R5, second)):
         k.mov(high, b)
         k.lsls_imm(R6, high, 16)
         k.mov(low, a)
@@ -174,24 +181,23 @@ ROW_CYCLES: Final = 15  # a row beside its chunks and its tail
 
 def end(where: Sites) -> tuple[int, ...]:
     """The words that end a stream: a row without chunks that leads to "tail_end"."""
-    words = 0, 0, signed(where.jump(0, where.tails["tail_end"]) << 16), 0
-    return words if where.narrow else words[:3]
+    return 0, 0, signed(where.jump(0, where.tails["tail_end"]) << 16)
 
 
 def row(
     lows: NDArray[np.int8],
     highs: NDArray[np.int8],
-    weights: NDArray[Any],
+    words: NDArray[Any],
     chunks: Sequence[int],
     tail: str,
     where: Sites,
 ) -> Row:
     """The stream of a row up to the tail's constants.
 
-    lows and highs [n, terms] are the weights that the low and the high halves are multiplied with, at most; `weights`
-    is what the stream has for each term: int8 [terms], or int32 [terms, 2] pairs.
+    lows and highs [n, terms] are the weights that the low and the high halves are multiplied with; `words` [terms, ..]
+    is what the stream has for each term.
     """
-    words: list[int] = []
+    stream: list[int] = []
     starts = low_starts = read = first = 0
     cycles = float(ROW_CYCLES)
     for terms in chunks:
@@ -201,18 +207,15 @@ def row(
         start = min(max(0x8000, -low), 0xFFFF - most_low)
         assert low + start >= 0 and most_low + start <= 0xFFFF, "the low sum fits 16 bits"
         assert high + jump >= -0x8000 and most_high + jump <= 0x7FFF, "the high sum fits 16 bits"
-        words.append(jump << 16 | start)
-        if where.narrow:
-            words += np.pad(weights[chunk], (0, -terms % 4)).astype("i1").view("<i4").tolist()
-        else:
-            words += weights[chunk].ravel().tolist()
+        stream.append(jump << 16 | start)
+        stream += words[chunk].ravel().tolist()
         starts += jump
         low_starts += start
         cycles += where.cycles(terms)
         read = where.read(terms)
         first += terms
-    words.append(where.jump(read, where.tails[tail]) << 16)
-    return Row(tuple(signed(word) for word in (-starts, -(starts << 16) - low_starts, *words)), cycles)
+    stream.append(where.jump(read, where.tails[tail]) << 16)
+    return Row(tuple(signed(word) for word in (-starts, -(starts << 16) - low_starts, *stream)), cycles)
 
 
 def chunks(lows: NDArray[np.int8], highs: NDArray[np.int8], where: Sites) -> list[list[int]]:
