@@ -53,7 +53,7 @@ def test_inspect_json(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("model", "board", "code", "words"),
     [
         ("mnist_cnn_fp32", None, "model.unsupported_type", "float32"),
-        ("ad01_int8", "pico", "model.too_big", "298,404"),
+        ("ad01_int8", "virtual", "model.too_big", "298,404"),
         ("vww_96_int8", "virtual", "model.too_big", "heap"),
     ],
 )
@@ -87,7 +87,9 @@ def test_inspect_shows_where_the_heap_goes(models_dir: Path, capsys: pytest.Capt
     assert run(["inspect", str(models_dir / "mnist_cnn_int8.tflite"), "--board", "pico"]) == 0
     text = capsys.readouterr().out
     assert "51,228" in text and "2,144" in text and "of 229,000 on Raspberry Pi Pico" in text
-    assert run(["inspect", str(models_dir / "ad01_int8.tflite"), "--board", "pico"]) == 2
+    assert run(["inspect", str(models_dir / "ad01_int8.tflite"), "--board", "pico"]) == 0
+    assert "weights in flash" in capsys.readouterr().out
+    assert run(["inspect", str(models_dir / "ad01_int8.tflite"), "--board", "virtual"]) == 2
     assert "refused" in capsys.readouterr().out
 
 

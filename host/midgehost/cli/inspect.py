@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -74,28 +75,41 @@ def _show(report: Report, machine: MachineReport | None, name: str, board: Board
     operators.add_column("output")
     operators.add_column("MACs", justify="right", footer=f"{report.macs:,}")
     operators.add_column("weights B", justify="right", footer=f"{report.weight_bytes:,}")
-    if machine is not None:
-        operators.add_column("kernels")
-        operators.add_column("packed B", justify="right", footer=f"{machine.weight_bytes:,}")
-        operators.add_column("ms, RAM", justify="right", footer=f"{sum(op.ms_ram for op in machine.ops):,.2f}")
-        operators.add_column("ms, flash", justify="right", footer=f"{sum(op.ms_flash for op in machine.ops):,.2f}")
     for op in report.ops:
         output = f"{op.dtype} {'x'.join(str(size) for size in op.output)}"
-        row = [str(op.index), op.op, output, f"{op.macs:,}", f"{op.weight_bytes:,}"]
-        if machine is not None:
-            made = machine.ops[op.index]
-            pruned = f" (-{made.removed} channels)" if made.removed else ""
-            row += [made.kernels + pruned, f"{made.weight_bytes:,}", f"{made.ms_ram:.2f}", f"{made.ms_flash:.2f}"]
-        operators.add_row(*row)
+        operators.add_row(str(op.index), op.op, output, f"{op.macs:,}", f"{op.weight_bytes:,}")
     console.print(operators)
+    if machine is not None:
+        console.print(_machine_table(machine, [op.op for op in report.ops]))
     if report.heap is not None:
         console.print(_heap_table(report.heap, machine.heap if machine else None, board))
     if machine is not None:
         console.print(
-            f"machine code for {machine.arch}: {machine.ms:,.1f} ms an inference by the cost model, weights in "
+            f"{machine.ms:,.1f} ms an inference by the cost model, weights in "
             f"{'RAM' if machine.residence == 'ram' else 'flash'}; longest call {machine.longest_call_ms:.1f} ms; "
             f"{machine.code_bytes:,} bytes of code"
         )
+
+
+def _machine_table(machine: MachineReport, kinds: Sequence[str]) -> Table:
+    """What machine code makes of each operator."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    title = f"machine code for {machine.arch}"
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, title_style="bold", show_footer=True)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("operator")
+    table.add_column("kernels")
+    table.add_column("pruned", justify="right")
+    table.add_column("packed B", justify="right", footer=f"{machine.weight_bytes:,}")
+    table.add_column("ms in RAM", justify="right", footer=f"{sum(op.ms_ram for op in machine.ops):,.2f}")
+    table.add_column("in flash", justify="right", footer=f"{sum(op.ms_flash for op in machine.ops):,.2f}")
+    for op, kind in zip(machine.ops, kinds, strict=True):
+        pruned = str(op.removed) if op.removed else ""
+        times = f"{op.ms_ram:.2f}", f"{op.ms_flash:.2f}"
+        table.add_row(str(op.index), kind, op.kernels, pruned, f"{op.weight_bytes:,}", *times)
+    return table
 
 
 def _heap_table(need: HeapNeed, machine: HeapNeed | None, board: Board | None) -> Table:
