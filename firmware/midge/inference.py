@@ -105,8 +105,18 @@ class Model:
         # Runs the plan; allocates nothing. Raises MidgeError model.kernel_status (4: a float input is not a number),
         # model.weights_moved (load it again: its file was written to).
         self._start()
-        while self._at < len(self._rows):
-            self._step()
+        rows = self._rows
+        at = 0
+        while at < len(rows):
+            if rows[at] + rows[at + 2] < rows[at + 1]:
+                while self._at == at:
+                    self._step()
+            else:
+                status = self._plan.call(at >> 2)
+                if status:
+                    raise _refused(rows[at + 3], status)
+                self._at = at + 4
+            at += 4
 
     def steps(self):
         # `invoke` one kernel call at a time, yielding its operator's number: sampling, links and Ctrl-C live between.
@@ -132,7 +142,7 @@ class Model:
             self._done += end - row
         status = self._plan.run(at >> 2, row, end)
         if status:
-            raise MidgeError("model.kernel_status", "operator %d: status %d" % (operator, status))
+            raise _refused(operator, status)
         return operator
 
     def self_test(self, bundle=None):
@@ -166,6 +176,10 @@ def _opened(path):
 def _close(bundle):
     bundle.close()
     forget("midge.bundle")
+
+
+def _refused(operator, status):
+    return MidgeError("model.kernel_status", "operator %d: status %d" % (operator, status))
 
 
 def _tensors(section):

@@ -23,7 +23,7 @@ def load(model, bundle, level):
 
 class General:
     # A model's plan. `rows` has four words a call: first row, last row, rows a slice, operator. `run` computes rows of
-    # a call and gives the kernel's status.
+    # a call and gives the kernel's status, `call` all rows of one that is never cut.
 
     sections = ("PLAN", "PARM", "WGHT")
     residence = "ram"
@@ -54,6 +54,10 @@ class General:
 
     def start(self):
         pass
+
+    def call(self, i):
+        kernel, block, tile = self._calls[i]
+        return kernel(block, self._arena, tile, self._params)
 
     def run(self, i, row, end):
         kernel, block, tile = self._calls[i]

@@ -131,20 +131,30 @@ class Machine:
         elif tile >= 0:
             block[at + 4] = self._tiles.address(tile) + offset
         block[at + 5] = uctypes.addressof(self._params) + 4 * param
+        block[at + 7] = row0
+        block[at + 8] = row1
         for j, word in enumerate((row0, row1, slice_rows, operator)):
             self.rows[4 * i + j] = word
 
     def start(self):
         self._tiles.check()
 
+    def call(self, i):
+        if self._streamed is not None:
+            self._fetch(i)
+        return self._routines[i](self._base + _BLOCK * i)
+
     def run(self, i, row, end):
         at = _BLOCK * i
         self._blocks[at + 7] = row
         self._blocks[at + 8] = end
-        streamed = self._streamed
-        if streamed is not None and streamed[2 * i] >= 0:
-            self._blocks[at + 4] = self._tiles.address(streamed[2 * i]) + streamed[2 * i + 1]
-        return self._routines[i](self._base + at)
+        return self.call(i)
+
+    def _fetch(self, i):
+        # The call's weights from the file.
+        tile = self._streamed[2 * i]
+        if tile >= 0:
+            self._blocks[_BLOCK * i + 4] = self._tiles.address(tile) + self._streamed[2 * i + 1]
 
 
 class _InRam:
