@@ -551,6 +551,7 @@ def _calls(
     terms = pairwise.padded(weights.shape[1])
     buffer_at = table.nbytes
     extra_at = buffer_at + -(-(gather.tile_elements + pairwise.PAD) * _ELEMENT // 16) * 16
+    uneven = 1.04 if gather.strips else 1.0  # a strip's first rows take longer than the others, and slices count rows
     made: list[MachineCall] = []
     for part in parts:
         values = gather.params | {
@@ -576,7 +577,7 @@ def _calls(
                     scratch_bytes=extra_at + gather.extra_bytes,
                     rows=gather.tiles * part.groups,
                     macs=height * width * len(part.rows) * weights.shape[1],
-                    cost=gather.tiles * (part.cycles + _GROUP * part.groups) + gather.cycles + table.cost,
+                    cost=uneven * (gather.tiles * (part.cycles + _GROUP * part.groups) + gather.cycles + table.cost),
                 )
             )
     return made

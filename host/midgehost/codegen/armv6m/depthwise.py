@@ -68,7 +68,7 @@ _PATTERNS: Final = {
     1: [(4,), (5,), (2, 5), (3, 6), (1, 4), (1, 4, 6), (1, 3, 5, 7)],
     2: [(2,), (4,), (2, 4), (3, 5), (1, 4, 6), (1, 3, 5, 7)],
 }
-_SINGLES: Final = [(1, 3, 5, 7), tuple(range(8))]  # the last one fits all weights
+_SINGLES: Final = [(2, 5), (1, 3, 5, 7), tuple(range(8))]  # the last one fits all weights
 _PARAMS: Final = (
     "channels", "pixels_far", "groups", "singles", "rows", "back_two", "back_one", "step", "row_back", "record_bytes",
     "plane_at", "plane_blocks", "pad_word", "first_word", "plane_rows", "inner_rows", "pad_top", "far", "in_height",
