@@ -79,8 +79,8 @@ def plan_for(
         plan = machine_plan(graph, arch, cycles, optimize=optimize)
         heap = None if board is None else int(board.heap_bytes * _FREE)
         if heap is not None and heap_need(plan).total > heap:
-            budget = heap - heap_need(plan).total + sum(len(tile) for tile in plan.plan.tiles)
-            plan = machine_plan(graph, arch, cycles, optimize=optimize, weight_budget=max(0, budget))
+            budget = heap - heap_need(plan).total + sum(choice.memory_bytes for choice in plan.chosen)
+            plan = machine_plan(graph, arch, cycles, optimize=optimize, memory_budget=max(0, budget))
         if heap is None or weights == "ram" or heap_need(plan).total <= heap:
             return plan
     cycles_a_byte = board.flash_cycles_per_byte if board else _FLASH_CYCLES_A_BYTE

@@ -41,6 +41,11 @@ class Candidate:
         return sum(call.cost for call in self.calls)
 
     @cached_property
+    def memory_bytes(self) -> int:
+        """Bytes of weights and parameters: some kernels have in one what others have in the other."""
+        return self.weight_bytes + 4 * sum(len(params) for params in {tuple(call.params) for call in self.calls})
+
+    @cached_property
     def weight_bytes(self) -> int:
         """Bytes of weights, equal ones counted once."""
         return sum(len(weights) for weights in {call.weights for call in self.calls})
@@ -112,11 +117,11 @@ def candidates(node: Node, kernels: Backend, tile_bytes: int | None = None) -> l
 
 
 def choose(
-    options: Sequence[Sequence[Candidate]], optimize: Form, weight_budget: int | None, cycles_per_byte: float = 0.0
+    options: Sequence[Sequence[Candidate]], optimize: Form, memory_budget: int | None, cycles_per_byte: float = 0.0
 ) -> list[Candidate]:
-    """One candidate an operator: the fastest that the budget of bytes allows, or the fastest among the small ones.
+    """One candidate an operator: the fastest that the budget allows, or the fastest among the small ones.
 
-    `cycles_per_byte` is what each byte of weights costs besides, once a call.
+    `memory_budget` limits the bytes of weights and parameters; `cycles_per_byte` is what each byte of weights costs besides, once a call.
     """
 
     def cost(candidate: Candidate) -> float:
@@ -124,13 +129,13 @@ def choose(
 
     if optimize == "size":
         return [_small(some) for some in options]
-    chosen = [min(some, key=lambda c: (cost(c), c.weight_bytes)) for some in options]
-    while weight_budget is not None and sum(c.weight_bytes for c in chosen) > weight_budget:
+    chosen = [min(some, key=lambda c: (cost(c), c.memory_bytes)) for some in options]
+    while memory_budget is not None and sum(c.memory_bytes for c in chosen) > memory_budget:
         swaps = [
-            ((cost(other) - cost(chosen[i])) / (chosen[i].weight_bytes - other.weight_bytes), i, other)
+            ((cost(other) - cost(chosen[i])) / (chosen[i].memory_bytes - other.memory_bytes), i, other)
             for i, some in enumerate(options)
             for other in some
-            if other.weight_bytes < chosen[i].weight_bytes
+            if other.memory_bytes < chosen[i].memory_bytes
         ]
         if not swaps:
             break
@@ -141,8 +146,8 @@ def choose(
 
 def _small(options: Sequence[Candidate]) -> Candidate:
     """The fastest of those that take little more than the smallest."""
-    least = min(candidate.weight_bytes for candidate in options)
-    return min((c for c in options if c.weight_bytes <= _LITTLE_MORE * least), key=lambda c: (c.cost, c.weight_bytes))
+    least = min(candidate.memory_bytes for candidate in options)
+    return min((c for c in options if c.memory_bytes <= _LITTLE_MORE * least), key=lambda c: (c.cost, c.memory_bytes))
 
 
 def machine_plan(
@@ -151,7 +156,7 @@ def machine_plan(
     max_call_cycles: float,
     *,
     optimize: Form = "speed",
-    weight_budget: int | None = None,
+    memory_budget: int | None = None,
     tile_bytes: int | None = None,
     cycles_per_byte: float = 0.0,
 ) -> MachinePlan:
@@ -159,7 +164,7 @@ def machine_plan(
     costs are estimated and unless a single row does."""
     kernels = backend(arch)
     options = [candidates(node, kernels, tile_bytes) for node in graph.nodes]
-    chosen = choose(options, optimize, weight_budget, cycles_per_byte)
+    chosen = choose(options, optimize, memory_budget, cycles_per_byte)
     routines: list[Routine] = []
     numbers: dict[bytes, int] = {}
     lowerings: list[Lowering] = []

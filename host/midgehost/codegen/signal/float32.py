@@ -21,7 +21,7 @@ BIAS: Final = 127
 _UNIT: Final = 1 << 23  # the mantissa of 1
 _GUARD: Final = 5  # bits of a sum or product below its mantissa; whatever else is lost sets the lowest
 _TOP: Final = 23 + _GUARD
-_QUOTIENT_BITS: Final = 26
+_RESULT_BITS: Final = 26  # of quotients and roots, before they are rounded
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,10 @@ def _sum(b: Builder, x: Float, y_exponent: Reg, y: Reg) -> Float:
     distance = x.exponent - y_exponent
     with b.when(distance >= 0):
         exponent.set(x.exponent)
-        _align(b, y, distance)
-        total.set(wide + y)
+        total.set(_aligned(b, y, distance) + wide)
     with b.otherwise():
         exponent.set(y_exponent)
-        _align(b, wide, -distance)
-        total.set(wide + y)
+        total.set(_aligned(b, wide, -distance) + y)
     high = _high(total)
     with b.when(high.equals(0)):
         _normalise(b, total, exponent)
@@ -151,13 +149,13 @@ def _sum(b: Builder, x: Float, y_exponent: Reg, y: Reg) -> Float:
     return Float(exponent, _rounded(total))
 
 
-def _align(b: Builder, value: Reg, distance: Reg) -> None:
-    """value >>= distance; what is lost sets the lowest bit. Half the guard bits stay 0, so a shift back tells."""
+def _aligned(b: Builder, value: Reg, distance: Reg) -> Reg:
+    """value >> distance; what is lost sets the lowest bit."""
     b.lower(distance, 31)
     shifted = value >> distance
     with b.when((shifted << distance).differs(value)):
         shifted |= b.const(1)
-    value.set(shifted)
+    return shifted
 
 
 def _high(total: Reg) -> Reg:
@@ -207,7 +205,7 @@ def multiply(b: Builder, x: Float, y: Float) -> Float:
     middle += x_low * y_high
     x_high *= y_high
     x_low *= y_low
-    return _product(b, x.exponent + y.exponent, x_high, middle, x_low)
+    return _joined(b, x.exponent + y.exponent, x_high, middle, x_low)
 
 
 def square(b: Builder, x: Float) -> Float:
@@ -217,7 +215,7 @@ def square(b: Builder, x: Float) -> Float:
     middle <<= 1
     high *= high
     low *= low
-    return _product(b, x.exponent << 1, high, middle, low)
+    return _joined(b, x.exponent << 1, high, middle, low)
 
 
 def _halves(mantissa: Reg) -> tuple[Reg, Reg]:
@@ -225,16 +223,20 @@ def _halves(mantissa: Reg) -> tuple[Reg, Reg]:
     return mantissa >> 12, (mantissa << 20).shifted_right(20)
 
 
-def _product(b: Builder, exponent: Reg, high: Reg, middle: Reg, low: Reg) -> Float:
+def _joined(b: Builder, exponent: Reg, high: Reg, middle: Reg, low: Reg) -> Float:
     """high * 2^24 + middle * 2^12 + low, rounded; the registers are spent."""
     middle += low.shifted_right(12)
     total = high << 6
     total += middle >> 6
-    lost = low << 20
-    lost |= middle << 26
+    low <<= 20
+    low |= middle << 26
+    return _product(b, exponent - BIAS, total, low)
+
+
+def _product(b: Builder, exponent: Reg, total: Reg, lost: Reg) -> Float:
+    """A total whose magnitude is in 2^_TOP to 2^(_TOP + 2), or 0, and goes on if `lost` is not 0; rounded, spent."""
     with b.when(lost.differs(0)):
         total |= b.const(1)
-    exponent -= BIAS
     with b.when(_high(total) > 1):
         _halve(b, total, exponent)
     with b.when(total.equals(0)), b.seldom():
@@ -245,7 +247,7 @@ def _product(b: Builder, exponent: Reg, high: Reg, middle: Reg, low: Reg) -> Flo
 def divide(b: Builder, x: Float, y: Float) -> Float:
     """x / y for x not negative and y above 0: a bit at a time."""
     rest, quotient = b.copy(x.mantissa), b.copy(0)
-    with b.repeat(_QUOTIENT_BITS // 2):
+    with b.repeat(_RESULT_BITS // 2):
         for _ in range(2):
             quotient <<= 1
             with b.when(rest.at_least(y.mantissa)):
@@ -253,11 +255,27 @@ def divide(b: Builder, x: Float, y: Float) -> Float:
                 quotient += 1
             rest <<= 1
     exponent = x.exponent - y.exponent
+    total = quotient << _TOP + 2 - _RESULT_BITS
+    return _product(b, exponent + (BIAS - 1), total, rest)
+
+
+def square_root(b: Builder, x: Float) -> Float:
+    """The square root of x, which is not negative: a bit at a time, from two of the mantissa."""
+    carry = x.mantissa.shifted_right(24)
+    exponent = x.exponent + carry
+    ahead = (x.mantissa.shifted_right(carry)) << 7
+    with b.when((exponent << 31).equals(0)):
+        ahead <<= 1
+    rest, twice = b.copy(0), b.copy(0)  # twice the root
+    with b.repeat(_RESULT_BITS):
+        rest <<= 2
+        rest += ahead.shifted_right(30)
+        ahead <<= 2
+        twice <<= 1
+        trial = twice + 1
+        with b.when(rest.at_least(trial)):
+            rest -= trial
+            twice += 2
     exponent += BIAS
-    return _widened(b, exponent, quotient, rest)
-
-
-def _widened(b: Builder, exponent: Reg, found: Reg, rest: Reg) -> Float:
-    """Rounds 25 or 26 bits of a result that go on if there is a rest."""
-    total = found << 31 - _QUOTIENT_BITS
-    ...
+    total = twice << _TOP - _RESULT_BITS
+    return _product(b, exponent >> 1, total, rest)
