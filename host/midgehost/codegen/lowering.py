@@ -121,7 +121,8 @@ def choose(
 ) -> list[Candidate]:
     """One candidate an operator: the fastest that the budget allows, or the fastest among the small ones.
 
-    `memory_budget` limits the bytes of weights and parameters; `cycles_per_byte` is what each byte of weights costs besides, once a call.
+    `memory_budget` limits the bytes of weights and parameters; `cycles_per_byte` is what each byte of weights costs
+    besides, once a call.
     """
 
     def cost(candidate: Candidate) -> float:
