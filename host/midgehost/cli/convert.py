@@ -28,14 +28,20 @@ def command(
     """Checks a model and writes its bundle (<name>.midge), or says why it cannot run."""
     from midgehost.boards import board as find_board
     from midgehost.codegen.convert import convert
-    from midgehost.codegen.lowering import require_arch
-    from midgehost.errors import DataError
+    from midgehost.codegen.lowering import machine_arch, require_arch
+    from midgehost.errors import DataError, WrongArch
 
     target = find_board(board) if board else None
     if arch is not None:
         arch = require_arch(arch)
+        if target is not None and arch not in map(machine_arch, target.arches):
+            raise WrongArch(target.title, ", ".join(target.arches), arch)
     elif target is not None:
         arch = next(iter(target.arches), None)
+    if machine_arch(arch) is None and (optimize, weights, fallback) != ("speed", "auto", True):
+        raise DataError(
+            "--optimize, --weights and --no-fallback are about machine code.", "Name a board that has it, or an --arch."
+        )
     bundle = convert(
         model,
         target,
@@ -53,10 +59,11 @@ def command(
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.", "Name another folder with -o.") from error
     meta = bundle.meta
+    plan = bundle.plan_hash if bundle.calls or bundle.machine is None else bundle.machine_hash
     if as_json:
-        print(json.dumps({"bundle": str(path), "bytes": len(data), "plan": bundle.plan_hash, "meta": meta}))
+        print(json.dumps({"bundle": str(path), "bytes": len(data), "plan": plan, "meta": meta}))
         return
-    print(f"{path}: {len(data):,} bytes, plan {bundle.plan_hash}")
+    print(f"{path}: {len(data):,} bytes, plan {plan}")
     on = f"on {target.title}" if target else "on any board"
     if bundle.calls:
         print(f"viper, portable: {_memory(meta)} {on}")

@@ -84,7 +84,18 @@ def plan_for(
         if heap is None or weights == "ram" or heap_need(plan).total <= heap:
             return plan
     cycles_a_byte = board.flash_cycles_per_byte if board else _FLASH_CYCLES_A_BYTE
-    return machine_plan(graph, arch, cycles, optimize=optimize, tile_bytes=TILE_BYTES, cycles_per_byte=cycles_a_byte)
+    plan = machine_plan(graph, arch, cycles, optimize=optimize, tile_bytes=TILE_BYTES, cycles_per_byte=cycles_a_byte)
+    _require_tiles(plan)
+    return plan if plan.plan.tiles else replace(plan, tile_bytes=None)  # nothing that could stay in flash
+
+
+def _require_tiles(plan: MachinePlan) -> None:
+    """Raises UnsupportedOption for an operator whose weights no kernel takes in tiles."""
+    for node, choice in zip(plan.graph.nodes, plan.chosen, strict=True):
+        longest = max((len(call.weights) for call in choice.calls), default=0)
+        if longest > TILE_BYTES:
+            why = f"has {longest:,} bytes of weights in one piece, a block of flash holds {TILE_BYTES:,}"
+            raise node.unsupported(why, "Keep the weights in RAM (--weights ram), or use a smaller layer.")
 
 
 def heap_need(plan: MachinePlan) -> HeapNeed:
