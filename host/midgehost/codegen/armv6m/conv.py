@@ -73,6 +73,10 @@ def flat(form: Form) -> tuple[Routine, Sites]:
     k.adds(R0, R0, R1)
     k.label("source_known")
     k.store(R0, "source")
+    k.load(R0, "scratch")
+    k.load(R1, "tile_at")
+    k.adds(R0, R0, R1)
+    k.store(R0, "tile")
     k.load(R0, "row0")
     k.cmp_imm(R0, 0)
     k.bcond("ne", "prepared")
@@ -126,6 +130,7 @@ def strips(form: Form) -> tuple[Routine, Sites]:
     _emit_divide(k)
     k.store(R0, "y")
     k.store(R2, "x")
+    _emit_strip_window(k)  # a call may begin with any group
 
     k.label("next_row")
     _emit_strip_tile(k)
@@ -322,10 +327,7 @@ def _emit_flat_tile(k: Kernel) -> None:
             k.load(R5, "row_wrap")
             k.adds(R3, R3, R5)
             k.label(inside)
-    k.load(R0, "scratch")
-    k.load(R5, "tile_at")
-    k.adds(R5, R5, R0)
-    k.store(R5, "tile")
+    k.load(R5, "tile")
     for register, slot in ((R0, "v1"), (R1, "v2"), (R2, "v3")):
         k.load(register, slot)
     k.load(R4, "runs")
@@ -344,6 +346,26 @@ def _emit_flat_tile(k: Kernel) -> None:
     k.muls(R0, R1)
     k.load(R1, "out")
     k.adds(R0, R0, R1)
+
+
+def _emit_strip_window(k: Kernel) -> None:
+    """The tile's address: the window begins at row (y modulo cycle) * stride of the buffer.
+
+    r0 = y modulo cycle, r1 = stride, r2 = the tile, r3 = the bytes of a row, r4 = the buffer. Spoils r5.
+    """
+    k.load(R0, "y")
+    k.load(R1, "cycle")
+    _emit_divide(k)  # r0 = y modulo cycle
+    k.load(R1, "stride")
+    k.mov(R2, R0)
+    k.muls(R2, R1)
+    k.load(R3, "row_bytes")
+    k.muls(R2, R3)
+    k.load(R4, "scratch")
+    k.load(R5, "tile_at")
+    k.adds(R4, R4, R5)
+    k.adds(R2, R2, R4)
+    k.store(R2, "tile")
 
 
 def _emit_strip_tile(k: Kernel) -> None:
@@ -366,20 +388,7 @@ def _emit_strip_tile(k: Kernel) -> None:
     k.load(R1, "pad_left")
     k.subs(R0, R0, R1)
     k.store(R0, "from_edge")  # bytes from the image's left edge
-    # The window begins at row (y modulo cycle) * stride of the buffer; all but its new rows are there already.
-    k.load(R0, "y")
-    k.load(R1, "cycle")
-    _emit_divide(k)  # r0 = y modulo cycle
-    k.load(R1, "stride")
-    k.mov(R2, R0)
-    k.muls(R2, R1)
-    k.load(R3, "row_bytes")
-    k.muls(R2, R3)
-    k.load(R4, "scratch")
-    k.load(R5, "tile_at")
-    k.adds(R4, R4, R5)
-    k.adds(R2, R2, R4)
-    k.store(R2, "tile")
+    _emit_strip_window(k)
     k.load(R5, "runs")
     k.load(R6, "y")
     k.cmp_imm(R6, 0)

@@ -6,6 +6,7 @@ is refused. `mark` and `release` take pieces back. What `load` places is read-on
 
 from __future__ import annotations
 
+import random
 import struct
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final, Literal
@@ -89,6 +90,7 @@ class Core(ABC):
         self.ram = ram
         self.rom = rom or ram
         self.limit = INSTRUCTION_LIMIT
+        self._calls = 0
         self._blocks = ram.alloc(4 * BLOCK_WORDS, 16, READ)
         self._args = ram.alloc(4, 16, READ)
         low = ram.end - GAP - STACK_BYTES
@@ -155,6 +157,9 @@ class Core(ABC):
         `check` looks at every memory access, where that costs time (see the subclass). Raises Fault.
         """
         self.ram.write(self._args, struct.pack("<I", 2 * (block >> 2) + 1))
+        self._calls += 1
+        leftovers = random.Random(self._calls).randbytes(STACK_BYTES)  # of whoever ran between two calls
+        self.ram.write(self.stack - STACK_BYTES, leftovers)
         result, count = self._execute(code, self._args, check)
         if not result & 1:
             raise Fault(f"the routine returned {result:#010x}, which is no small int")
