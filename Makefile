@@ -39,6 +39,7 @@ bench: setup
 
 bench-kernels: setup
 	$(BIN)/python tools/bench_kernels.py
+	$(BIN)/python tools/bench_pico.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from device_files import device_tests, files_for, run_test
 
+from midgehost.boards import board
+from midgehost.codegen.convert import convert
 from midgehost.deploy.modules import compile_modules
 from midgehost.deploy.node_folder import kernel_modules
 from midgehost.deploy.probe import probe
 from midgehost.deploy.runner import ModelOnBoard
 from midgehost.errors import NotFound
-from midgehost.models.convert import convert
 from midgehost.virtual.emulated import EmulatedPico, UnalignedAccess, find_image
 
 pytestmark = pytest.mark.emulated
@@ -37,10 +38,8 @@ class _Pico:
 
 def golden(models_dir: Path, name: str, kernels: str, count: int) -> tuple[int, int, float]:
     """(values, mismatches, milliseconds an inference) of a shared model on the emulated Pico."""
-    bundle = convert(models_dir / f"{name}.tflite")
-    modules = {"inference", *kernel_modules([bundle], _Pico())}  # type: ignore[arg-type]
-    if kernels == "portable":
-        modules = {module.replace(".viper.", ".portable.") for module in modules}
+    bundle = convert(models_dir / f"{name}.tflite", board("pico"), "armv6m" if kernels == "machine" else None)
+    modules = {"inference", *kernel_modules([bundle], _Pico(), kernels)}  # type: ignore[arg-type]
     files = {f"/midge/run/lib/{path}": data for path, data in compile_modules(modules, "armv6m").items()}
     with EmulatedPico(files=files | {"/midge/run/model.midge": bundle.encode()}) as pico:
         on_board = ModelOnBoard(pico, probe(pico), bundle, kernels)
@@ -59,6 +58,21 @@ def golden(models_dir: Path, name: str, kernels: str, count: int) -> tuple[int, 
 @pytest.mark.parametrize("name", ["hello_world_int8", "tinymaix_mnist_valid_q", "mnist_cnn_int8"])
 def test_golden_outputs_viper(models_dir: Path, name: str) -> None:
     values, mismatches, ms = golden(models_dir, name, "viper", 3)
+    print(f"{name}: {values} values, {mismatches} differ, {ms:.1f} ms by the board's clock")
+    assert values and not mismatches
+
+
+@pytest.mark.parametrize("name", ["mnist_cnn_int8", "ad01_int8"])
+def test_golden_outputs_machine_code(models_dir: Path, name: str) -> None:
+    """ad01's weights stay in flash. Milliseconds and heap: `make bench-kernels`."""
+    values, mismatches, _ = golden(models_dir, name, "machine", 1)
+    assert values and not mismatches
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["kws_ref_model", "pretrainedResnet_quant", "vww_96_int8"])
+def test_golden_outputs_of_large_models(models_dir: Path, name: str) -> None:
+    values, mismatches, ms = golden(models_dir, name, "machine", 1)
     print(f"{name}: {values} values, {mismatches} differ, {ms:.1f} ms by the board's clock")
     assert values and not mismatches
 
