@@ -15,7 +15,7 @@ HOST = Path(__file__).resolve().parents[1] / "host"
 MODELS = 500
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(2))
 @pytest.mark.parametrize("arch", sim.ARCHES)
 def test_random_models(monkeypatch: pytest.MonkeyPatch, arch: str, block: int) -> None:
     for folder in ("models", "codegen"):

@@ -110,15 +110,35 @@ class Model:
             raise Impossible
         if like is not None:
             return self.append(TensorSpec(shape, scale=self.scale(like), zero_point=self.zero(like)))
-        zero = int(rng.choice([-128, 127, 0, int(rng.integers(-128, 128))]))
-        scale = 2.0 ** rng.integers(-6, 1) if rng.random() < 0.5 else 2.0 ** rng.uniform(-6, 1)
+        corners = [-128, -128, 0] if self.tame else [-128, 127, 0]
+        zero = int(rng.choice([*corners, int(rng.integers(-128, 128))]))
+        scale = 2.0 ** rng.integers(-6, -3) if rng.random() < 0.5 else 2.0 ** rng.uniform(-6, -2)
         return self.append(TensorSpec(shape, scale=float(scale), zero_point=zero))
+
+    def result(self, kind: str, one: int, other: int) -> int:
+        """The output of ADD, SUB or MUL, of a scale that mostly fits both operands."""
+        a, b = self.scale(one), self.scale(other)
+        if self.rng.random() < 0.2:
+            return self.activation(self.shape(one))
+        scale = 150 * a * b if kind == "MUL" else max(a, b)
+        above = kind == "ADD" and self.zero(one) == self.zero(other) == -128
+        zero = -128 if above else int(self.rng.integers(-40, 40))
+        return self.append(TensorSpec(self.shape(one), scale=scale * 2.0 ** self.rng.uniform(0, 2), zero_point=zero))
 
     def scale(self, tensor: int) -> float:
         return self.tensors[tensor].scales[0]
 
     def zero(self, tensor: int) -> int:
         return self.tensors[tensor].zero_points[0]
+
+    def example(self, tensor: int) -> Array:
+        """The tensor's value for an input of any values."""
+        if tensor in self.inputs:
+            return np.arange(-128, 128)
+        graph = ModelSpec(self.tensors, self.operators, self.inputs, [tensor]).graph()
+        checks.check(graph)
+        image = np.random.default_rng(0).integers(-128, 128, self.shape(self.inputs[0]))
+        return reference.taps(graph, [image])[tensor]
 
     def ints(self, values: Any) -> int:
         array = np.array(values, np.int32)
@@ -129,12 +149,13 @@ class Model:
         return output
 
     def fused(self) -> str:
-        return str(self.rng.choice(["NONE", "NONE", "RELU", "RELU6", "RELU_N1_TO_1"]))
+        some = ["RELU", "RELU6", "RELU_N1_TO_1"]
+        return str(self.rng.choice(some)) if self.rng.random() < 0.3 else "NONE"
 
     def values(self, shape: Sequence[int], axis: int) -> Array:
         """Weights: everywhere -128, 127 or 0, small, sparse, a single one, signs only, rows and columns of zeros."""
         rng = self.rng
-        kind = int(rng.integers(12))
+        kind = int(rng.integers(20 if self.tame else 12))
         if kind < 3:
             return np.full(shape, (-128, 127, -128)[kind], np.int8)
         if kind == 3:
@@ -149,7 +170,7 @@ class Model:
             value = data.flat[at]
             data[:] = 0
             data.flat[at] = value or -128
-        elif kind == 7 and rng.random() < 0.3:
+        elif kind == 7 and rng.random() < 0.2:
             data[:] = 0
         elif kind < 10:
             np.moveaxis(data, axis, 0)[rng.random(shape[axis]) < rng.choice([0.3, 0.8])] = 0
@@ -161,23 +182,30 @@ class Model:
         """[weights, bias or -1] of a layer; its scales may vanish, shift to the left, be exact powers of two."""
         rng, filters = self.rng, shape[axis]
         data = self.values(shape, axis)
-        depth = max(1, data.size // filters)
-        natural = self.scale(target) / self.scale(source) / (40 * depth**0.5)
-        scale = natural * 2.0 ** rng.uniform(-2, 2, filters if rng.random() < 0.6 else 1)
-        style = rng.uniform(0.1, 1.5) if self.tame else rng.random()
+        rows = np.moveaxis(data, axis, 0).reshape(filters, -1).astype(np.int64)
+        # What the sums mostly are, by channel.
+        value = self.example(source)
+        spread = max(1.0, float(value.std())) * np.maximum(np.sqrt((rows**2).sum(axis=1)), 1)
+        middle = rows.sum(axis=1) * (float(value.mean()) - self.zero(source))
+        fitting = rng.uniform(15, 60) / (spread if rng.random() < 0.6 else np.array([np.median(spread)]))
+        scale = fitting * self.scale(target) / self.scale(source)
+        style = rng.uniform(0.1, 2.5) if self.tame else rng.random()
         if style < 0.2:
             scale = 2.0 ** np.rint(np.log2(scale))
         elif style < 0.4:
-            scale = scale * 2.0 ** rng.choice([0, -45, -40, -33, -22, 5, 9, 20], len(scale))
+            scale = scale * 2.0 ** rng.choice([0, 0, 0, 0, -45, -40, -33, -22, 5, 9, 20], len(scale))
         if np.max(scale) * self.scale(source) / self.scale(target) >= 1 << 29:
             raise Impossible
-        spread = float(rng.choice([1.0, 60 * depth**0.5 * 40, *([] if self.tame else [1 << 20, 1 << 30])]))
-        bias = np.rint(rng.normal(0, spread, filters)).clip(-(2**31), 2**31 - 1).astype(np.int64)
+        # Most biases leave outputs between their limits, whatever the zero points are.
+        bias = (rng.uniform(-70, 70, filters) - self.zero(target)) / fitting - middle
+        if rng.random() < (0.05 if self.tame else 0.3):
+            bias = rng.normal(0, rng.choice([1.0, 1 << 20, 1 << 30]), filters)
+        bias = np.rint(bias).clip(-(2**31), 2**31 - 1).astype(np.int64)
         huge = rng.random(filters) < rng.choice([0.0, 0.0, 0.1] if self.tame else [0.0, 0.3])
         edges = np.array([1 << 30, -(1 << 30), (1 << 31) - 1, (1 << 31) - 5, -(1 << 31), 5 - (1 << 31)])
         bias[huge] = rng.choice(edges, int(huge.sum()))
         number = self.append(TensorSpec(shape, scale=scale, axis=axis, data=data))
-        if rng.random() < 0.15:
+        if rng.random() < 0.06:
             return [number, -1]
         single = [float(np.float32(s) * np.float32(self.scale(source))) for s in self.tensors[number].scales]
         return [number, self.append(TensorSpec([filters], "int32", scale=single, data=bias))]
@@ -258,13 +286,13 @@ class Model:
             operands = [source, *self.weights((depth, 1, 1, depth), 0, source, target)]
             options = {"Padding": "VALID", "StrideH": 1, "StrideW": 1, "FusedActivationFunction": self.fused()}
             branches.append(self.call("CONV_2D", operands, target, **options))
-        target = self.activation(self.shape(source))
+        kind = str(self.rng.choice(["ADD", "SUB", "MUL"]))
         operands = branches[-2:] if self.rng.random() < 0.5 else branches[-2:][::-1]
-        return self.call(str(self.rng.choice(["ADD", "SUB", "MUL"])), operands, target, **self.activated())
+        return self.call(kind, operands, self.result(kind, *operands), **self.activated())
 
     def self_add(self, source: int) -> int:
-        target = self.activation(self.shape(source))
-        return self.call(str(self.rng.choice(["ADD", "SUB", "MUL"])), [source] * 2, target, **self.activated())
+        kind = str(self.rng.choice(["ADD", "MUL"]))
+        return self.call(kind, [source] * 2, self.result(kind, source, source), **self.activated())
 
     def pad(self, source: int) -> int:
         edges = [[0, 0], *(self.rng.integers(0, 3, 2).tolist() for _ in "hw"), [0, 0]]
@@ -309,7 +337,7 @@ class Model:
         like = source if kind in ("MAXIMUM", "MINIMUM") else None
         others = [i for i, t in enumerate(self.tensors) if t.data is None and self.is_like(i, source, like is not None)]
         other = int(self.rng.choice(others)) if others else source
-        target = self.activation(shape, like=like)
+        target = self.activation(shape, like=like) if like is not None else self.result(kind, source, other)
         options = self.activated() if like is None else {}
         return self.call(kind, [source, other] if self.rng.random() < 0.5 else [other, source], target, **options)
 
@@ -319,7 +347,7 @@ class Model:
         scale = self.scale(source) * 2.0 ** self.rng.uniform(-2, 2)
         data = self.rng.integers(-128, 128, shape)
         other = self.append(TensorSpec(shape, scale=scale, zero_point=int(self.rng.integers(-128, 128)), data=data))
-        target = self.activation(self.shape(source))
+        target = self.result(kind, source, other)
         operands = [source, other] if self.rng.random() < 0.5 else [other, source]
         return self.call(kind, operands, target, **self.activated())
 
@@ -339,7 +367,10 @@ class Model:
         return self.call("CONCATENATION", [source] * count, self.activation(shape, like=source), Axis=axis)
 
     def requantise(self, source: int) -> int:
-        return self.call("QUANTIZE", [source], self.activation(self.shape(source)))
+        scale, zero = self.scale(source) * 2.0 ** self.rng.uniform(-1, 2), self.zero(source) // 2
+        return self.call(
+            "QUANTIZE", [source], self.append(TensorSpec(self.shape(source), scale=scale, zero_point=zero))
+        )
 
     def reshape(self, source: int) -> int:
         """Cuts channels apart, or moves them into another axis."""
@@ -366,7 +397,7 @@ class Impossible(Exception):
 
 
 def images(graph: Graph, rng: Rng, count: int) -> Iterator[list[Array]]:
-    """Inputs: all -128, all 127, the first layer's signs and their opposite, then random ones of every spread."""
+    """Inputs: all -128, all 127, the first layer's signs and their opposite, narrow ones; the last has any values."""
     shapes = [graph.tensors[index].shape for index in graph.inputs]
     for value in (-128, 127):
         yield [np.full(shape, value, np.int8) for shape in shapes]
@@ -375,8 +406,9 @@ def images(graph: Graph, rng: Rng, count: int) -> Iterator[list[Array]]:
         yield [matched]
         yield [~matched]
     for _ in range(count):
-        low, high = ((-128, 128), (-128, -100), (100, 128))[int(rng.integers(3))]
+        low, high = ((-128, -100), (100, 128))[int(rng.integers(2))]
         yield [rng.integers(low, high, shape).astype(np.int8) for shape in shapes]
+    yield [rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
 
 
 def sign_matched(graph: Graph, rng: Rng) -> Array | None:
