@@ -9,7 +9,9 @@ those of its block, reads and writes words only at multiples of 4 and halfwords 
 by less than a word.
 
 Guaranteed by plan and loader: in0, in1, out, scratch and weights are multiples of 16 (a place with an offset inside of
-a tensor is exempt), params of 4; tensors and scratch may be overwritten up to the next multiple of 16.
+a tensor is exempt), params of 4; tensors and scratch may be overwritten up to the next multiple of 16. An operator's
+calls run in order, each from its first row to its last, on one scratch: the first call finds anything in it, the others
+what the call before left.
 """
 
 from __future__ import annotations
