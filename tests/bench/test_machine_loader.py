@@ -17,7 +17,12 @@ from test_loader import LOAD, flipped, micropython
 
 from midgehost.models.bundle import Bundle
 
-BOARD = "import midge.kernels.machine\nmidge.kernels.machine._ARCHES[2] = 'x64'\n"
+BOARD = """
+import midge.kernels
+midge.kernels.forget = lambda name: None  # so that this module stays as it is made here
+import midge.kernels.machine
+midge.kernels.machine._ARCHES[2] = 'x64'
+"""
 FINE, STATUS_1 = bytes.fromhex("b801000000c3"), bytes.fromhex("b803000000c3")  # mov eax, 2 * status + 1; ret
 FULL_LOAD = """
 def load(path, level=None):

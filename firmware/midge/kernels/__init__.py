@@ -5,6 +5,7 @@ import sys
 
 def forget(name):
     # Gives the heap of a module that only loading needs back to the collector: importing it again costs a file.
-    package, _, name = name.rpartition(".")
-    del sys.modules[package + "." + name]
-    delattr(sys.modules[package], name)
+    package, _, last = name.rpartition(".")
+    sys.modules.pop(name, None)
+    if hasattr(sys.modules[package], last):
+        delattr(sys.modules[package], last)

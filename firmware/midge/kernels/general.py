@@ -6,39 +6,33 @@ import sys
 from array import array
 
 from midge.errors import MidgeError
+from midge.kernels.plan import Plan
 
 _FAMILIES = ("", "dense", "conv", "pool", "elementwise", "move", "table", "softmax")
 _PROBE = "@micropython.viper\ndef f(x: int) -> int:\n    return x\n"
 _ABI = 1
 _CALL = 12  # words of a call in PLAN
 
+SECTIONS = ("PLAN", "PARM", "WGHT")
 
-def load(model, bundle, level):
-    # The bundle's general plan as the model's, at a level or (None) at the best. Raises MidgeError.
+
+def best(level):
+    # The level asked for, or (None) the best that this board has. Raises MidgeError for one that it has not.
     if level not in (None, "viper", "portable") or level == "viper" and not _has_viper():
         raise MidgeError("model.no_kernels", "no %s kernels on this board" % level)
-    model.level = level or ("viper" if _has_viper() else "portable")
-    model.load(bundle, model.info, "TENS", General)
+    return level or ("viper" if _has_viper() else "portable")
 
 
-class General:
-    # A model's plan. `rows` has four words a call: first row, last row, rows a slice, operator. `run` computes rows of
-    # a call and gives the kernel's status, `call` all rows of one that is never cut.
-
-    sections = ("PLAN", "PARM", "WGHT")
+class General(Plan):
     residence = "ram"
 
-    @staticmethod
-    def heap(bundle, need):
-        # Bytes that it takes at least, beside the arena.
-        return bundle.size("WGHT") + bundle.size("PARM")
-
-    def __init__(self, model, bundle, arena):
+    def __init__(self, bundle, arena, level):
+        super().__init__()
         self._arena = arena
         self._tiles = bundle.tiles("WGHT")
         self._params = bundle.words("PARM")
         words = bundle.words("PLAN")
-        kernels = _kernels(model.level, {words[i] for i in range(0, len(words), _CALL)})
+        kernels = _kernels(level, {words[i] for i in range(0, len(words), _CALL)})
         self.rows = array("i", bytes(16 * (len(words) // _CALL)))
         self._calls = []  # (kernel, block, tile)
         for i in range(len(words) // _CALL):
@@ -52,14 +46,7 @@ class General:
             for j, word in enumerate((8, 9, 11, 10)):
                 self.rows[4 * i + j] = call[word]
 
-    def start(self):
-        pass
-
-    def call(self, i):
-        kernel, block, tile = self._calls[i]
-        return kernel(block, self._arena, tile, self._params)
-
-    def run(self, i, row, end):
+    def compute(self, i, row, end):
         kernel, block, tile = self._calls[i]
         block[7] = row
         block[8] = end
