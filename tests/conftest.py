@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 collect_ignore = ["device"]  # runs on boards: tests/bench/test_device.py
+sys.path.insert(0, str(ROOT / "tests" / "host" / "models"))  # its operator generators serve tests/host/codegen too
 
 
 @pytest.fixture(scope="session")
