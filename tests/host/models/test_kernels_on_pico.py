@@ -25,7 +25,7 @@ def compare_on_pico(cases: int, seed: int) -> dict[str, tuple[int, int]]:
         find_image("pico")
     except NotFound as error:
         pytest.skip(str(error))
-    modules = ["errors", "kernels", *(f"kernels.viper.{family}" for family in FAMILIES)]
+    modules = ["errors", "kernels.general", *(f"kernels.viper.{family}" for family in FAMILIES)]
     files = {f"/lib/{path}": data for path, data in compile_modules(modules, "armv6m").items()}
     files["/run_kernels.py"] = RUNNER.read_bytes()
     makers = {**SMALL, **HEAVY}
