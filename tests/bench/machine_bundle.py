@@ -75,8 +75,9 @@ def weights(secret: int) -> bytes:
 def bundle(arch: str = "armv6m", code: bytes | None = None, **meta: Any) -> Bundle:
     """The model with both plans; `meta` changes META's part for machine code.
 
-    For an arch that is not armv6m the code has to be given, and the machine code's plan has its output where its input
-    lies: code that does nothing but return status 0 is right.
+    With residence "flash" there are six tiles, each in a block of its own; three calls use 1, 0 and 5. For an
+    arch that is not armv6m the code has to be given, and the machine code's plan has its output where its input lies:
+    code that does nothing but return status 0 is right.
     """
     where = 128 if code is None else 0
     source, copied, mixed = (TensorInfo("x", (NBYTES,), "int8", 1.0, 0, at, NBYTES) for at in (0, 128, where))
@@ -107,7 +108,13 @@ def bundle(arch: str = "armv6m", code: bytes | None = None, **meta: Any) -> Bund
     first, second = SECRETS
     kernels = write_module(arch, "copy.py", {"k0": mix() if code is None else code})
     tiles = (weights(first), bytes(NBYTES) + weights(second))
-    machine = Machine((source,), (mixed,), mixes, (0, first, second), tiles, kernels)
+    in_flash = meta.get("residence") == "flash"
+    if in_flash:
+        fillers = [bytes((i,)) * 3000 for i in range(4)]
+        tiles = (weights(first) + bytes(3000), *fillers, tiles[1] + bytes(3000))
+        nothing = PlannedCall(0, 0, NOTHING, 0, 1, 0, 0, NOTHING, 0, WORDS, 0, WORDS)
+        mixes = (nothing, mixes[0], replace(mixes[1], tile=5))
+    machine = Machine((source,), (mixed,), mixes, (0, first, second), tiles, kernels, in_flash)
     drawn = [bytes((i * 37 + seed * 11) % 256 for i in range(NBYTES)) for seed in range(2)]
     vectors = tuple(Vector((data,), (data,)) for data in drawn)
     params = (1, 1, 1, 1, NBYTES, 1, 1)

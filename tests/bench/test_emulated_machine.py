@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from machine_bundle import bundle, endless, machine_only
+from machine_bundle import SECRETS, bundle, endless, machine_only, weights
 
 from midgehost.deploy.modules import compile_modules
 from midgehost.models.bundle import Bundle
@@ -108,3 +108,75 @@ print(json.dumps([load('m'), os.listdir('/')]))
     with pico(image, {"m": bundle()}) as board:
         loaded, files = json.loads(board.exec(LOAD + code, 30))
     assert loaded == ["machine", None, bundle().machine_hash] and files == ["lib", "m"]
+
+
+IN_FLASH = """
+import micropython
+def copies(path):
+    # A model's place of weights, and whether its first run is right and allocates nothing.
+    Model(path)
+    model = Model(path)
+    data = bytes(range(100, 164))
+    model.input()[:] = data
+    micropython.heap_lock()
+    try:
+        model.invoke()
+    finally:
+        micropython.heap_unlock()
+    return model, [model.level, model.residence, bytes(model.output()) == data]
+def codes(model, runs):
+    found = []
+    for _ in range(runs):
+        try:
+            model.invoke()
+            found.append("ok")
+        except MidgeError as error:
+            found.append(error.code)
+    return found
+"""
+
+
+def test_weights_stay_in_flash(image: Path) -> None:
+    """A file whose blocks alternate with another's; then one block changes under the model."""
+    code = """
+with open('m', 'rb') as whole, open('torn', 'wb') as torn, open('other', 'wb') as other:
+    while part := whole.read(2048):
+        torn.write(part)
+        other.write(bytes(2048))
+        other.flush()
+model, found = copies('torn')
+import rp2, uctypes
+flash = rp2.Flash()
+addresses = [model._plan.blocks[13], model._plan.blocks[22]]
+blocks = [(address - uctypes.addressof(memoryview(flash))) // 4096 for address in addresses]
+flash.writeblocks(blocks[1], bytes(4096))
+print(json.dumps([found, codes(model, 8), blocks[1] - blocks[0]]))
+"""
+    with pico(image, {"m": bundle(residence="flash")}) as board:
+        found, after, distance = json.loads(board.exec(LOAD + IN_FLASH + code, 60))
+    assert found == ["machine", "flash", True] and distance > 5, "weights of five blocks lie further apart"
+    first = after.index("model.weights_moved")
+    assert after[:first] == ["ok"] * first and first <= 6
+    assert after[first:] == ["model.weights_moved"] * (8 - first)
+
+
+@pytest.mark.parametrize("image", [OLDER], indirect=True)
+def test_weights_are_streamed_where_flash_is_no_memory(image: Path) -> None:
+    code = """
+model, found = copies('m')
+import rp2
+flash, data = rp2.Flash(), bytearray(4096)
+for block in range(flash.ioctl(4, 0)):
+    flash.readblocks(block, data)
+    if secret in data:
+        at = data.find(secret)
+        data[at : at + 1] = b'?'
+        flash.writeblocks(block, data)
+print(json.dumps([found, codes(model, 8)]))
+"""
+    with pico(image, {"m": bundle(residence="flash")}) as board:
+        found, after = json.loads(board.exec(f"{LOAD}{IN_FLASH}secret = {weights(SECRETS[1])!r}{code}", 60))
+    assert found == ["machine", "stream", True]
+    first = after.index("model.weights_moved")
+    assert after[:first] == ["ok"] * first and first <= 6
+    assert after[first:] == ["model.weights_moved"] * (8 - first)

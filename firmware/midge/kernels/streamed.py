@@ -18,8 +18,8 @@ class Streamed:
         self._views = {n: memoryview(self._buffers[0])[:n] for n in lengths}  # to check a tile in the first buffer
         self._held = [-1, -1]
         self._filled = 0  # which buffer was filled last
-        self._turn = 0
-        self._due = False
+        self._turn = 0  # the first tile from this one on is checked next
+        self._due = self._moved = False
 
     def address(self, tile):
         # Where the tile lies until another one is asked for.
@@ -28,7 +28,7 @@ class Streamed:
             return self._addresses[0]
         if held[1] == tile:
             return self._addresses[1]
-        check = self._due and tile == self._turn
+        check = self._due and tile >= self._turn
         i = 0 if check else 1 - self._filled
         held[i] = -1
         length = self._places[2 * tile + 1]
@@ -38,17 +38,18 @@ class Streamed:
         except OSError:
             whole = False
         if not whole or (check and not sound(self._views[length])):
+            self._moved = True
             raise moved()
         if check:
             self._due = False
+            self._turn = tile + 1
         held[i] = tile
         self._filled = i
         return self._addresses[i]
 
     def check(self):
-        # The tile that is checked is the next one after that of the run before.
-        if not self._due:
-            self._due = True
-            self._turn += 1
-            if 2 * self._turn >= len(self._places):
-                self._turn = 0
+        if self._moved:
+            raise moved()
+        if self._due:  # the run before read no tile from there on
+            self._turn = 0
+        self._due = True
