@@ -6,6 +6,7 @@ told that the unix port is a board (`BOARD`). What routines compute is tested on
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,44 @@ def test_a_board_without_native_code_says_so(tmp_path: Path) -> None:
     code = f"{LOAD}{FULL_LOAD}print(json.dumps(load({str(tmp_path / 'm')!r})))"
     assert micropython(code)[:2] == ["viper", "machine code for x64, this board runs none"]
     assert not (tmp_path / "m.ok").exists()
+
+
+def test_streamed_tiles_are_checked_in_turn(tmp_path: Path) -> None:
+    """Tiles 1, 3, 0, 2, 3, 4 of 6 are read in every run: each is checked again within 7 runs (one has no such read)."""
+    tiles = [bytes((i,)) * (40 + 8 * i) for i in range(6)]
+    checked = [tile + zlib.crc32(tile).to_bytes(4, "little") for tile in tiles]
+    places = [number for i in range(6) for number in (100 + sum(map(len, checked[:i])), len(checked[i]))]
+    data = bytes(100) + b"".join(checked)
+    code = f"""
+import uctypes
+from array import array
+from midge.kernels.streamed import Streamed
+def run(streamed):
+    read = []
+    try:
+        streamed.check()
+        for tile in (1, 3, 0, 2, 3, 4):
+            read.append(uctypes.bytearray_at(streamed.address(tile), 8)[0])
+    except MidgeError as error:
+        read.append(error.code)
+    return read
+def until_noticed(tile):
+    path = {str(tmp_path)!r} + '/m'
+    with open(path, 'wb') as file:
+        file.write({data!r})
+    streamed = Streamed(path, array('I', {places}))
+    runs = [run(streamed) for _ in range(tile + 2)]
+    with open(path, 'r+b') as file:
+        file.seek({places}[2 * tile] + 20)
+        file.write(b'?')
+    return runs, [run(streamed) for _ in range(8)]
+print(json.dumps([until_noticed(tile) for tile in range(5)]))
+"""
+    for before, after in micropython(f"{LOAD}{code}"):
+        assert before == [[1, 3, 0, 2, 3, 4]] * len(before)
+        noticed = [run[-1:] == ["model.weights_moved"] for run in after]
+        first = noticed.index(True)
+        assert first <= 6 and noticed == [i >= first for i in range(8)] and after[-1] == ["model.weights_moved"]
 
 
 @pytest.mark.parametrize("flips", [40, pytest.param(200, marks=pytest.mark.soak)])

@@ -18,7 +18,8 @@ class Streamed:
         self._views = {n: memoryview(self._buffers[0])[:n] for n in lengths}  # to check a tile in the first buffer
         self._held = [-1, -1]
         self._filled = 0  # which buffer was filled last
-        self._turn = 0  # the first tile from this one on is checked next
+        self._reads = 0  # in this run
+        self._turn = 0  # which of them is checked
         self._due = self._moved = False
 
     def address(self, tile):
@@ -28,7 +29,8 @@ class Streamed:
             return self._addresses[0]
         if held[1] == tile:
             return self._addresses[1]
-        check = self._due and tile >= self._turn
+        check = self._reads == self._turn
+        self._reads += 1
         i = 0 if check else 1 - self._filled
         held[i] = -1
         length = self._places[2 * tile + 1]
@@ -42,7 +44,6 @@ class Streamed:
             raise moved()
         if check:
             self._due = False
-            self._turn = tile + 1
         held[i] = tile
         self._filled = i
         return self._addresses[i]
@@ -50,6 +51,6 @@ class Streamed:
     def check(self):
         if self._moved:
             raise moved()
-        if self._due:  # the run before read no tile from there on
-            self._turn = 0
+        self._turn = 0 if self._due else self._turn + 1  # due: the run before had no such read
+        self._reads = 0
         self._due = True
