@@ -2,13 +2,17 @@
 #
 # Block floating point: the block is scaled to 45000 before every stage, the scale is remembered. The samples enter as
 # half as many complex numbers. Error against exact arithmetic: at most 1/4000 of the window's standard deviation.
-# 1024 points: 12 KB, made once; transform() allocates nothing but floats. Pure: no MicroPython needed.
+# 1024 points: 12 KB, made once; transform() allocates nothing but floats. Pure: no MicroPython needed. Where there is
+# machine code for it (midge.kernels.signal), that computes the same integers, in arrays of type "h".
 
 from array import array
 from math import cos, pi, sin, sqrt
 
+from .kernels.signal import address, block, routine
+
 _ONE = 14  # twiddles and windows have this many bits behind the point
 _HALF = 1 << _ONE - 1
+_SILENCE = 2  # what machine code returns where all samples are equal
 _LIMIT = 45000  # sqrt(2) * _LIMIT << _ONE, a butterfly's product, still is a small int
 
 # The coefficients a of a + (1 - a) * -cos: what a window is here.
@@ -32,6 +36,24 @@ class Spectrum:
         self._reversed = array("H", bytes(points))
         self._window = None if window == "rectangular" else array("h", bytes(points + 2))  # symmetric: half is enough
         self._tables(WINDOWS[window])
+        self._transform = routine("spectrum", "transform")
+        self._magnitudes = routine("spectrum", "magnitudes")
+        if self._transform:
+            self._block = block(
+                0,  # samples
+                0,  # bytes from one to the next
+                self._re,
+                self._im,
+                self._cos,
+                self._sin,
+                self._reversed,
+                0 if self._window is None else self._window,
+                self.magnitude,
+                n,
+                int.from_bytes(bytes(array("f", (self._amplitude,))), "little"),
+                0,  # the scale's power of 2
+            )
+            self._at = address(self._block) >> 2
 
     def _tables(self, a):
         n = len(self._re)
@@ -55,10 +77,18 @@ class Spectrum:
 
     def transform(self, buf, start=0, stride=1):
         # Fills `magnitude` (points / 2 + 1 bins) from buf[start::stride], mean removed, windowed.
+        if self._transform:
+            buf[start + stride * (self.points - 1)]  # IndexError now
+            self._block[1] = address(buf) + 2 * start
+            self._block[2] = 2 * stride
+            if self._transform(self._at) == _SILENCE:
+                self._silence()
+            else:
+                self._magnitudes(self._at)
+            return
         scale = self._load(buf, start, stride)
         if scale == 0:
-            for k in range(len(self.magnitude)):
-                self.magnitude[k] = 0.0
+            self._silence()
             return
         half = 1
         while half < len(self._re):
@@ -66,6 +96,10 @@ class Spectrum:
             half *= 2
             scale *= self._fit()
         self._unpack(scale * self._amplitude)
+
+    def _silence(self):
+        for k in range(len(self.magnitude)):
+            self.magnitude[k] = 0.0
 
     def _load(self, buf, start, stride):
         # Deviations from the mean in bit-reversed order, even samples in re, odd ones in im. Returns counts a unit,

@@ -119,6 +119,7 @@ class Track:
 def context(x: Sequence[float], probation: int = 750) -> list[Judgement]:
     """The four scales and the memory of contexts."""
     scales, recording, tracks, found = Multiscale(), Recording(), (Track(), Track()), []
+    replay: list[float] = []
     low = per_unit = smooth = value = surprise = 0.0
     usual, last, fading = 1.0, -math.inf, 1 - 1 / (0.05 * probation)
     seen: list[float] = []
@@ -147,10 +148,13 @@ def context(x: Sequence[float], probation: int = 750) -> list[Judgement]:
                 low, per_unit = min(seen) - span / 2 - span / 1024, 4 / span
                 replay = [recording.base + c * recording.step for c in recording.codes]
                 smooth = replay[0]
-                for past in replay:
-                    judge(past)
             continue
-        surprise = max(surprise * fading, min(judge(y), 4.0) if per_unit else 0.0)
+        if replay:  # eight of the recording instead of the sample itself
+            for past in replay[:8]:
+                judge(past)
+            del replay[:8]
+        else:
+            surprise = max(surprise * fading, min(judge(y), 4.0) if per_unit else 0.0)
         score = 0.7 * value + 0.5 * surprise
         alarm = score > 1 and i - last >= math.ceil(0.27 * probation)
         found.append((score, alarm))

@@ -25,6 +25,9 @@ class Contexts:
             for i in range(len(buffer)):
                 buffer[i] = 0
 
+    def state(self):
+        return self._seen, self._last, self._stay
+
     def surprise(self, track, level):
         # Half-points for what this track sees for the first time: 2 a level, 4 a pair, 1 a triple, 2 a long stay.
         last = self._last

@@ -7,4 +7,8 @@ _LIMIT = 1e12
 def require_finite(x):
     # Raises ValueError for NaN, infinity and what no sensor says; the comparison is false for NaN.
     if not -_LIMIT < x < _LIMIT:
-        raise ValueError("not a usable number: %r" % x)
+        raise unusable(x)
+
+
+def unusable(x):
+    return ValueError("not a usable number: %r" % x)

@@ -32,7 +32,13 @@ class Probation:
             self._double(y < f[_BASE])
         codes[self._count] = int((y - f[_BASE]) / f[_STEP] + 0.5) if f[_STEP] > 0 else 0
         self._count += 1
-        return self._count == len(codes)
+        return self.full()
+
+    def state(self):
+        return self._codes, self._floats
+
+    def full(self):
+        return self._count == len(self._codes)
 
     def _double(self, downwards):
         f = self._floats

@@ -4,6 +4,8 @@
 #   score = the largest d_k^2 / (t_k^2 V_k); then, and only then:
 #   V_k += max(1/2048, 1/n) (min(d_k^2, 400 V_k) - V_k),  mean += max(1/512, 1/n) clamp(y - mean, 20 sqrt(V_0))
 #
+# Machine code may take the step instead (midge.kernels.signal): on the same arrays, with the same bits.
+#
 # x is never in the statistics that it is tested against. For 300 samples it only learns, and clips nothing: a glitch
 # among them dulls it for the next ten thousand or so, so let a sensor settle before it is judged. Measured
 # on the Numenta Anomaly Benchmark: see tools/nab.py.
@@ -87,6 +89,14 @@ class Scales:
         if mean * mean > 64 * s[_SCALES]:
             self._recentre()
         return worst
+
+    def exchange(self, fading=0.0):
+        # What machine code and its caller exchange: the sample, its score, the threshold, constants, and whether the
+        # last sample alarmed.
+        return array("f", (0.0, 0.0, 0.0, self._floor) + _LIMITS + (fading, 0.0))
+
+    def state(self):
+        return self._floats, self._counts
 
     def fire(self, holdoff):
         # Whether an alarm may be raised now; if so, the next one may not before `holdoff` samples from here.

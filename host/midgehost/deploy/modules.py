@@ -1,7 +1,9 @@
 """The device package as a board takes it: only the modules that a node needs, compiled to .mpy for the board's arch.
 
 Plain modules become bytecode that every board runs; modules with viper or native functions become machine code, so
-they need `-march`. Compiled files are kept in the cache under the hash of what they were made from.
+they need `-march`. Detectors and the spectrum get modules that codegen/signal makes for the arches that it knows: the
+device runs its Python where they are missing. Compiled files are kept in the cache under the hash of what they were
+made from.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from midgehost import codegen
+from midgehost.codegen.sim import ARCHES
 from midgehost.errors import DeployError
 from midgehost.resources import cache_dir, firmware_dir
 
 PACKAGE = "midge"
 _MAIN = "midge.main"  # the board's /main.py: shipped as source, imported by nobody
+_GENERATED = {"midge.anomaly.multiscale": "multiscale", "midge.anomaly.context": "context", "midge.fft": "spectrum"}
 _MACHINE_CODE = re.compile(r"^\s*@micropython\.(viper|native|asm_\w+)", re.MULTILINE)
 
 
@@ -53,6 +58,12 @@ def compile_modules(names: Iterable[str] | None, arch: str | None, source: bool 
             files[relative] = text
         else:
             files[relative.removesuffix(".py") + ".mpy"] = _compile(relative, text, arch if machine_code else None)
+    if arch is not None and not source:
+        files |= {
+            f"{PACKAGE}/kernels/{module}.mpy": _generate(module, arch)
+            for name, module in _GENERATED.items()
+            if name in wanted and arch in ARCHES
+        }
     return files
 
 
@@ -115,6 +126,36 @@ def _imports(name: str) -> list[str]:
                 base = ".".join([*above, base] if base else above)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [name for name in found if name in _all_modules()]
+
+
+# --- generated machine code -------------------------------------------------------------------------------------------
+
+
+def _generate(module: str, arch: str) -> bytes:
+    """One of codegen/signal's modules, or its file in the cache: allocating its registers takes seconds."""
+    cached = cache_dir() / "mpy" / f"{module}-{arch}-{_generator_version()}.mpy"
+    try:
+        return cached.read_bytes()
+    except OSError:
+        pass
+    from midgehost.codegen.signal.module import signal_module
+
+    data = signal_module(module, arch)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as made:
+        made.write(data)
+    Path(made.name).replace(cached)
+    return data
+
+
+@cache
+def _generator_version() -> str:
+    """The hash of all that the generated code depends on."""
+    root = Path(codegen.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 # --- the compiler -----------------------------------------------------------------------------------------------------

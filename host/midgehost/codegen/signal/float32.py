@@ -21,7 +21,6 @@ BIAS: Final = 127
 _UNIT: Final = 1 << 23  # the mantissa of 1
 _GUARD: Final = 5  # bits of a sum or product below its mantissa; whatever else is lost sets the lowest
 _TOP: Final = 23 + _GUARD
-_RESULT_BITS: Final = 26  # of quotients and roots, before they are rounded
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class Float:
 
     exponent: Reg
     mantissa: Reg
+
+    def assign(self, value: Float) -> None:
+        """Changes this variable."""
+        self.exponent.set(value.exponent)
+        self.mantissa.set(value.mantissa)
 
 
 def bits(value: float) -> int:
@@ -90,7 +94,11 @@ def from_integer(b: Builder, number: Reg) -> Float:
     exponent, mantissa = b.copy(0), b.copy(number)
     with b.when(number > 0):
         exponent.set(BIAS + 23)
-        least = b.const(_UNIT)
+        least = b.const(_UNIT >> 8)
+        with b.loop_while(mantissa < least):
+            mantissa <<= 8
+            exponent -= 8
+        least <<= 8
         with b.loop_while(mantissa < least):
             mantissa <<= 1
             exponent -= 1
@@ -108,17 +116,6 @@ def to_integer(b: Builder, x: Float) -> Reg:
     with b.otherwise():
         number.set(0)
     return number
-
-
-def negative(b: Builder, x: Float) -> Float:
-    """-x."""
-    return Float(x.exponent, -x.mantissa)
-
-
-def scaled(b: Builder, x: Float, power: int) -> Float:
-    """x * 2^power, exactly. A 0 is not raised."""
-    assert power < 0
-    return Float(x.exponent + power, x.mantissa)
 
 
 def add(b: Builder, x: Float, y: Float) -> Float:
@@ -164,21 +161,25 @@ def _high(total: Reg) -> Reg:
 
 
 def _normalise(b: Builder, total: Reg, exponent: Reg) -> None:
-    """Moves a small sum up; none of its bits was lost."""
+    """Moves a sum below 2^_TOP up; none of its bits was lost."""
     magnitude = total ^ (total >> 31)
-    with b.when(magnitude.equals(0)), b.seldom():
-        exponent.set(0)
-    with b.otherwise():
-        least = b.const(1 << _TOP - 4)
-        with b.seldom(), b.loop_while(magnitude < least):
+    done, again = b.fresh_label(), b.fresh_label()
+    least = b.const(1 << _TOP - 4)
+    with b.when(magnitude < least), b.seldom():
+        with b.when(magnitude.equals(0)):
+            exponent.set(0)
+            b.jump(done)
+        with b.loop_while(magnitude < least):
             magnitude <<= 4
             total <<= 4
             exponent -= 4
-        least = b.const(1 << _TOP)
-        with b.loop_while(magnitude < least):
-            magnitude <<= 1
-            total <<= 1
-            exponent -= 1
+    least <<= 4
+    b.label(again)
+    magnitude <<= 1
+    total <<= 1
+    exponent -= 1
+    b.branch(magnitude < least, again)
+    b.label(done)
 
 
 def _halve(b: Builder, total: Reg, exponent: Reg) -> None:
@@ -206,6 +207,20 @@ def multiply(b: Builder, x: Float, y: Float) -> Float:
     x_high *= y_high
     x_low *= y_low
     return _joined(b, x.exponent + y.exponent, x_high, middle, x_low)
+
+
+def multiply_by_byte(b: Builder, x: Float, number: Reg) -> Float:
+    """x * number for an integer from 0 to 255, and x not negative."""
+    total, exponent, lost = x.mantissa * number, x.exponent + _GUARD, b.copy(0)
+    least, most = b.const(1 << _TOP), b.const(4 << _TOP)
+    with b.when(total.at_least(most)):
+        lost.set(total << 30)
+        total.set(total.shifted_right(2))
+        exponent += 2
+    with b.when(total > 0), b.loop_while(total < least):
+        total <<= 1
+        exponent -= 1
+    return _product(b, exponent, total, lost)
 
 
 def square(b: Builder, x: Float) -> Float:
@@ -245,37 +260,79 @@ def _product(b: Builder, exponent: Reg, total: Reg, lost: Reg) -> Float:
 
 
 def divide(b: Builder, x: Float, y: Float) -> Float:
-    """x / y for x not negative and y above 0: a bit at a time."""
-    rest, quotient = b.copy(x.mantissa), b.copy(0)
-    with b.repeat(_RESULT_BITS // 2):
-        for _ in range(2):
-            quotient <<= 1
-            with b.when(rest.at_least(y.mantissa)):
-                rest -= y.mantissa
-                quotient += 1
-            rest <<= 1
+    """x / y for x not negative and y above 0."""
+    return _divided(b, x, y, reciprocal(b, y.mantissa.shifted_right(8)))
+
+
+def divide_by(b: Builder, x: Float, number: float) -> Float:
+    """x / number for x not negative and a number above 0 that the host knows."""
+    y = constant(b, number)
+    return _divided(b, x, y, b.const((1 << 39) // (bits(number) % _UNIT + _UNIT)))
+
+
+def _divided(b: Builder, x: Float, y: Float, inverse: Reg) -> Float:
+    """Two digits of thirteen bits by an estimate of 2^39 / y; then the rest says how far the last digit is off."""
+    first = ((x.mantissa.shifted_right(9)) * inverse).shifted_right(17)
+    rest = (x.mantissa << 13) - first * y.mantissa
+    second = ((rest >> 11) * inverse) >> 15
+    rest <<= 13
+    rest -= second * y.mantissa
+    quotient = (first << 13) + second
+    with b.seldom(), b.loop_while(rest < 0):
+        rest += y.mantissa
+        quotient -= 1
+    with b.seldom(), b.loop_while(rest >= y.mantissa):
+        rest -= y.mantissa
+        quotient += 1
     exponent = x.exponent - y.exponent
-    total = quotient << _TOP + 2 - _RESULT_BITS
-    return _product(b, exponent + (BIAS - 1), total, rest)
+    return _product(b, exponent + (BIAS - 1), quotient << _TOP - 25, rest)
+
+
+def reciprocal(b: Builder, d: Reg) -> Reg:
+    """About 2^31 / d, to 2^-14 of itself, for d from 2^15 to 2^16: a line, and Newton's step twice."""
+    unit = b.const(1 << 31)
+    inverse = b.const(92521) - (d * b.const(61681)).shifted_right(16)  # 2^15 * (48 - 32 d / 2^16) / 17
+    for coarse in (15, 11):
+        error = (unit - d * inverse) >> coarse
+        inverse += (error * inverse) >> 31 - coarse
+    return inverse
 
 
 def square_root(b: Builder, x: Float) -> Float:
-    """The square root of x, which is not negative: a bit at a time, from two of the mantissa."""
+    """The square root of x, which is not negative.
+
+    Of the radicand R, the mantissa moved up by 27 or 28 bits so that an even power of 2 is left, two digits of
+    thirteen bits by an estimate of 1 / root; then the rest says how far the last digit is off.
+    """
     carry = x.mantissa.shifted_right(24)
     exponent = x.exponent + carry
-    ahead = (x.mantissa.shifted_right(carry)) << 7
+    high = (x.mantissa.shifted_right(carry)) << 7  # R / 2^20
     with b.when((exponent << 31).equals(0)):
-        ahead <<= 1
-    rest, twice = b.copy(0), b.copy(0)  # twice the root
-    with b.repeat(_RESULT_BITS):
-        rest <<= 2
-        rest += ahead.shifted_right(30)
-        ahead <<= 2
-        twice <<= 1
-        trial = twice + 1
-        with b.when(rest.at_least(trial)):
-            rest -= trial
-            twice += 2
+        high <<= 1
+    inverse = reciprocal_root(b, high.shifted_right(16))
+    first = (high.shifted_right(16) * inverse).shifted_right(18)
+    rest = high - ((first * first) << 6)
+    root = first << 13
+    root += ((rest >> 6) * inverse) >> 16
+    rest = (high << 20) - root * root
+    twice = root << 1
+    with b.seldom(), b.loop_while(rest < 0):
+        twice -= 2
+        rest += twice
+        rest += 1
+    with b.seldom(), b.loop_while(rest > twice):
+        rest -= twice
+        rest -= 1
+        twice += 2
     exponent += BIAS
-    total = twice << _TOP - _RESULT_BITS
-    return _product(b, exponent >> 1, total, rest)
+    return _product(b, exponent >> 1, twice << _TOP - 26, rest)
+
+
+def reciprocal_root(b: Builder, x: Reg) -> Reg:
+    """About 2^23 / sqrt(x), to 2^-12 of itself and below 2^16, for x from 2^14 to 2^16: a line, and Newton's step
+    twice."""
+    inverse = b.const(69468) - (x * b.const(39321)).shifted_right(16)
+    for _ in range(2):
+        near_one = (((inverse * inverse).shifted_right(16)) * x).shifted_right(15)
+        inverse.set((inverse * (b.const(3 << 15) - near_one).shifted_right(1)).shifted_right(15))
+    return inverse
