@@ -40,6 +40,7 @@ bench: setup
 bench-kernels: setup
 	$(BIN)/python tools/bench_kernels.py
 	$(BIN)/python tools/bench_pico.py
+	$(BIN)/python tools/bench_signal.py
 
 lint: setup
 	$(BIN)/ruff check .
