@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 collect_ignore = ["device"]  # runs on boards: tests/bench/test_device.py
-sys.path.insert(0, str(ROOT / "tests" / "host" / "models"))  # its operator generators serve tests/host/codegen too
+# Operator generators and the detectors' references serve tests/host/codegen too.
+sys.path[:0] = [str(ROOT / "tests" / "host" / "models"), str(ROOT / "tests" / "host")]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
 from midgehost.codegen.ir.code import ENDS, Instruction, Reg
@@ -104,11 +105,8 @@ class _Lives:
         self.wishes: list[set[int]] = [set() for _ in found]
         regs = list(found)
         for step, after in zip(code, liveness(code, self.numbers), strict=True):
-            needed = after
-            while needed:
-                lowest = needed & -needed
-                self.span[regs[lowest.bit_length() - 1]] += step.weight
-                needed ^= lowest
+            for number in _positions(after):
+                self.span[regs[number]] += step.weight
             for position, reg in enumerate(step.args):
                 if isinstance(reg, Reg):
                     self._count(machine, step, reg, position)
@@ -135,10 +133,18 @@ class _Lives:
 
     def _join(self, dest: int, others: int) -> None:
         self.meets[dest] |= others
-        while others:
-            lowest = others & -others
-            self.meets[lowest.bit_length() - 1] |= 1 << dest
-            others ^= lowest
+        for other in _positions(others):
+            self.meets[other] |= 1 << dest
+
+
+def _positions(mask: int) -> list[int]:
+    """The bits that are set, from the lowest."""
+    found: list[int] = []
+    while mask:
+        lowest = mask & -mask
+        found.append(lowest.bit_length() - 1)
+        mask ^= lowest
+    return found
 
 
 def _made_once(code: Sequence[Instruction]) -> dict[Reg, Instruction]:
@@ -197,21 +203,26 @@ class _Allocator:
         left = sum(1 << n for n, reg in enumerate(regs) if reg not in self._high)
         count = len(self._machine.registers)
         stack: list[int] = []
-        degrees = {n: (meets[n] & left).bit_count() for n in range(len(regs)) if left >> n & 1}
+        neighbours = {n: _positions(meets[n] & left) for n in _positions(left)}
+        degrees = {n: len(others) for n, others in neighbours.items()}
+        easy = [(cost[n], n) for n, degree in degrees.items() if degree < count]
+        heapify(easy)
         while degrees:
-            easy = [n for n, degree in degrees.items() if degree < count]
             if easy:
-                chosen = min(easy, key=lambda n: cost[n])
+                _, chosen = heappop(easy)
             else:
                 chosen = min(degrees, key=lambda n: self._measure(cost[n], degrees[n], lives.span[regs[n]]))
             stack.append(chosen)
             del degrees[chosen]
-            for n in degrees:
-                degrees[n] -= meets[n] >> chosen & 1
+            for n in neighbours[chosen]:
+                if n in degrees:
+                    degrees[n] -= 1
+                    if degrees[n] == count - 1:
+                        heappush(easy, (cost[n], n))
         colours: dict[int, int] = {}
         spilled: set[Reg] = set()
         for n in reversed(stack):
-            taken = {colour for other, colour in colours.items() if meets[n] >> other & 1}
+            taken = {colours[other] for other in neighbours[n] if other in colours}
             free = [register for register in self._machine.registers if register not in taken]
             wished = [colours[other] for other in lives.wishes[n] if colours.get(other) in free]
             if free:
