@@ -25,12 +25,65 @@ LEARNT_ALARM = 7
 LEARNT_CALM = 9
 
 
+_modules = {}  # name: a module that may be called, or None
+
+
 def routine(module, name):
-    # A function of such a module, or None. ValueError: code for another arch or firmware.
+    # A function of such a module, or None: it is not there, made for another arch or firmware, or not to be trusted.
+    if module not in _modules:
+        _modules[module] = _imported(module)
+        if _modules[module] and not _proven(module):
+            _modules[module] = None
+    return getattr(_modules[module], name) if _modules[module] else None
+
+
+def _imported(module):
     try:
-        return getattr(__import__("midge.kernels." + module, None, None, (name,)), name)
+        return __import__("midge.kernels." + module, None, None, (module,))
     except (ImportError, ValueError, MemoryError):
         return None
+
+
+def _proven(module):
+    # The first calls of this code on this board, which may crash it: as for a model's code, see trust.py.
+    from midge.kernels import forget
+    from midge.kernels.trust import Trust
+
+    path = _modules[module].__file__
+    trust = Trust(path, _digest(path))
+    forget("midge.kernels.trust")
+    if trust.obstacle or trust.proven:
+        return trust.proven
+    from midge.kernels.rehearsal import passes
+
+    trust.trying()
+    try:
+        passed = passes(module)
+    except Exception:
+        passed = False
+    except BaseException:  # Ctrl-C: nothing is known
+        trust.interrupted()
+        raise
+    forget("midge.kernels.rehearsal")
+    if passed:
+        trust.passed()
+    else:
+        trust.failed()
+    return passed
+
+
+def _digest(path):
+    from binascii import hexlify
+    from hashlib import sha256
+
+    digest = sha256()
+    piece = bytearray(512)
+    with open(path, "rb") as file:
+        while True:
+            count = file.readinto(piece)
+            if not count:
+                return hexlify(digest.digest()[:8]).decode()
+            digest.update(memoryview(piece)[:count])
 
 
 def block(*words):

@@ -190,3 +190,10 @@ def test_the_code_is_as_small_as_promised_and_its_replay_is_the_device_s() -> No
     assert sizes["spectrum"] <= 2700
     with emulated("armv6m") as device:
         assert device.module("anomaly.context")._REPLAYED == detectors.REPLAYED
+
+
+@pytest.mark.parametrize("arch", LOWERINGS)
+def test_a_board_s_rehearsal_ends_as_it_expects(arch: str) -> None:
+    with emulated(arch) as device:
+        rehearsal = device.module("kernels.rehearsal")
+        assert {name: rehearsal.outcome(name) for name in MODULES} == rehearsal.OUTCOMES
