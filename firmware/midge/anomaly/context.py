@@ -11,7 +11,6 @@ from math import sqrt
 from ..kernels.signal import (
     ALARM,
     ALARMED,
-    LEARNING,
     LEARNT,
     LEARNT_ALARM,
     LEARNT_CALM,
@@ -128,8 +127,6 @@ class ContextZScore:
             self._prepare()
             if self._recording is None:
                 self._block[_CODES] = 0
-            return None
-        if status == LEARNING:
             return None
         if status in (LEARNT, LEARNT_ALARM, LEARNT_CALM):
             self._recording = None

@@ -3,7 +3,7 @@
 # It learns for 300 samples, then finds spikes, steps and slow drifts alike, and adapts to what stays.
 # The score is a squared ratio to each scale's own limit: above 1 is unusual.
 
-from ..kernels.signal import ALARM, ALARMED, LEARNING, SCORE, THRESHOLD, UNUSABLE, block, routine, updater
+from ..kernels.signal import ALARM, ALARMED, SCORE, THRESHOLD, UNUSABLE, block, routine, updater
 from .finite import require_finite, unusable
 from .scales import Scales
 
@@ -52,8 +52,6 @@ class MultiscaleZScore:
 
     def _follow(self, status, x):
         # After a step of machine code.
-        if status == LEARNING:
-            return None
         if status == UNUSABLE:
             raise unusable(x)
         self.alarm = status == ALARM and self._scales.fire(self.holdoff)

@@ -14,9 +14,8 @@ SCORE = 1
 THRESHOLD = 2
 ALARMED = 9  # not 0: the last sample raised an alarm
 
-# What a detector's step returns; LEARNT ones when a replay has ended, CALM ones after an alarm.
-LEARNING = 0
-SCORED = 2
+# What a detector's step returns besides 0 while it learns and 2 for a score: LEARNT ones when a replay has ended, CALM
+# ones after an alarm.
 ALARM = 3
 UNUSABLE = 4
 RECORDED = 5
@@ -98,15 +97,7 @@ def address(buffer):
 
 
 def updater(step, words, io, follow):
-    # The `update` of a detector: a function of its own, as it finds what it uses faster than a method does. `follow`
-    # takes what is not a mere score.
-    at = address(words) >> 2
+    # A detector's `update`. `follow` takes a step's status, and the sample, where there is more to do.
+    from .updater import updater
 
-    def update(x):
-        io[0] = x  # SAMPLE
-        status = step(at)
-        if status == 2:  # SCORED
-            return io[1]  # SCORE
-        return follow(status, x)
-
-    return update
+    return updater(step, address(words) >> 2, io, follow)

@@ -74,6 +74,8 @@ def emulated(arch: str) -> Iterator[EmulatedDevice]:
     package = ModuleType(_PACKAGE)
     package.__path__ = [str(firmware_dir() / "midge")]
     sys.modules[_PACKAGE] = package
+    sys.modules["micropython"] = micropython = ModuleType("micropython")
+    vars(micropython)["native"] = lambda function: function
     try:
         signal: Any = device.module("kernels.signal")
         signal.routine, signal.address = device.routine, device.address
@@ -82,6 +84,7 @@ def emulated(arch: str) -> Iterator[EmulatedDevice]:
         yield device
     finally:
         device.close()
+        del sys.modules["micropython"]
         for name in [name for name in sys.modules if name.split(".")[0] == _PACKAGE]:
             del sys.modules[name]
 
