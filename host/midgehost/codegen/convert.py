@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from midgehost.boards import Board
 from midgehost.codegen import cost, mpy
-from midgehost.codegen.lowering import MachinePlan, machine_arch, machine_plan
+from midgehost.codegen.lowering import MachinePlan, backend, candidates, choose, machine_arch, machine_plan
 from midgehost.codegen.machine import Form
 from midgehost.models import convert as general
 from midgehost.models.bundle import Bundle, Machine
@@ -24,7 +24,7 @@ Weights = Literal["auto", "ram", "flash"]
 _OLDEST: Final = {"rv32imc": "1.24"}  # firmware that loads native code of this arch
 _SLOWEST_MHZ: Final = 125  # a plan for no board in particular is cut for the slowest of its arch
 _FLASH_CYCLES_A_BYTE: Final = 7.0
-# Heap on the board: tests/bench/test_heap.py holds them to it.
+# Heap on the board, as measured on the emulated Pico; what only loading needs is in it.
 _BYTES_A_CALL: Final = 64
 _BYTES_A_TILE: Final = 64
 _BYTES_A_FLASH_TILE: Final = 32
@@ -47,8 +47,8 @@ def convert(
 
     `weights` says where they lie while the machine code runs: in RAM if they fit, else in flash. Without `fallback`
     the bundle holds machine code only: half the size, and a board that cannot run it has no model. `pruned` leaves out
-    what is dead; its plan has another graph's operators then. Raises ModelError
-    for everything that midge does not compute or the board cannot hold.
+    what is dead; its plan has another graph's operators then. Raises ModelError for everything that midge does not
+    compute or the board cannot hold.
     """
     arch = machine_arch(arch)
     if arch is None:
@@ -73,20 +73,23 @@ def plan_for(
 ) -> MachinePlan:
     """The machine code's plan for a board: weights in RAM if they fit there beside the rest, else in flash."""
     graph = prune(graph) if pruned else graph
+    kernels = backend(arch)
     clock = _SLOWEST_MHZ if board is None else board.clock_mhz
     cycles = cost.call_limit(MAX_CALL_MS, arch, clock)
     if weights != "flash":
-        plan = machine_plan(graph, arch, cycles, optimize=optimize)
+        options = [candidates(node, kernels) for node in graph.nodes]
+        plan = machine_plan(graph, arch, choose(options, optimize), cycles)
         heap = None if board is None else int(board.heap_bytes * _FREE)
         if heap is not None and heap_need(plan).total > heap:
             budget = heap - heap_need(plan).total + sum(choice.memory_bytes for choice in plan.chosen)
-            plan = machine_plan(graph, arch, cycles, optimize=optimize, memory_budget=max(0, budget))
+            plan = machine_plan(graph, arch, choose(options, optimize, max(0, budget)), cycles)
         if heap is None or weights == "ram" or heap_need(plan).total <= heap:
             return plan
+    options = [candidates(node, kernels, TILE_BYTES) for node in graph.nodes]
     cycles_a_byte = board.flash_cycles_per_byte if board else _FLASH_CYCLES_A_BYTE
-    plan = machine_plan(graph, arch, cycles, optimize=optimize, tile_bytes=TILE_BYTES, cycles_per_byte=cycles_a_byte)
+    plan = machine_plan(graph, arch, choose(options, optimize, cycles_per_byte=cycles_a_byte), cycles)
     _require_tiles(plan)
-    return plan if plan.plan.tiles else replace(plan, tile_bytes=None)  # nothing that could stay in flash
+    return replace(plan, in_flash=bool(plan.plan.tiles))
 
 
 def _require_tiles(plan: MachinePlan) -> None:
@@ -101,13 +104,12 @@ def _require_tiles(plan: MachinePlan) -> None:
 def heap_need(plan: MachinePlan) -> HeapNeed:
     """The heap that this plan takes on a board; weights that stay in flash take none."""
     layout = plan.plan.layout
-    in_ram = plan.tile_bytes is None
     return HeapNeed(
         arena=layout.arena_bytes,
         scratch=layout.scratch_bytes,
         plan=_BYTES_A_CALL * len(plan.plan.calls) + plan.code_bytes,
         params=4 * len(plan.plan.params),
-        weights=sum(len(tile) + _BYTES_A_TILE if in_ram else _BYTES_A_FLASH_TILE for tile in plan.plan.tiles),
+        weights=sum(_BYTES_A_FLASH_TILE if plan.in_flash else len(tile) + _BYTES_A_TILE for tile in plan.plan.tiles),
         overhead=_OVERHEAD,
     )
 
@@ -128,10 +130,9 @@ def with_machine_code(bundle: Bundle, plan: MachinePlan) -> Bundle:
             "arena_bytes": layout.arena_bytes,
             "heap_bytes": heap_need(plan).total,
             "oldest_firmware": _OLDEST.get(plan.arch, OLDEST_FIRMWARE),
-            "residence": "ram" if plan.tile_bytes is None else "flash",
+            "residence": "flash" if plan.in_flash else "ram",
             "scratch_bytes": layout.scratch_bytes,
         },
     }
-    in_flash = plan.tile_bytes is not None
-    machine = Machine(inputs, outputs, inner.calls, inner.params, inner.tiles, kernels, in_flash)
+    machine = Machine(inputs, outputs, inner.calls, inner.params, inner.tiles, kernels, plan.in_flash)
     return replace(bundle, meta=meta, machine=machine)

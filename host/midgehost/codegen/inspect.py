@@ -69,13 +69,12 @@ def inspect(graph: Graph, board: Board, optimize: Form = "speed", weights: Weigh
         in_ram = milliseconds(chosen.cost)
         waiting = read[i] * board.flash_cycles_per_byte / (board.clock_mhz * 1000)
         ops.append(OperatorReport(i, chosen.form, chosen.weight_bytes, removed.get(i, 0), in_ram, in_ram + waiting))
-    in_flash = plan.tile_bytes is not None
     heap = heap_need(plan)
     return Report(
         arch=arch,
         ops=ops,
-        residence="flash" if in_flash else "ram",
-        ms=sum(op.ms_flash if in_flash else op.ms_ram for op in ops),
+        residence="flash" if plan.in_flash else "ram",
+        ms=sum(op.ms_flash if plan.in_flash else op.ms_ram for op in ops),
         longest_call_ms=milliseconds(plan.longest_call),
         code_bytes=plan.code_bytes,
         weight_bytes=sum(len(tile) for tile in plan.plan.tiles),

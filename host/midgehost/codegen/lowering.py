@@ -61,7 +61,7 @@ class MachinePlan:
     routines: tuple[Routine, ...]
     chosen: tuple[Candidate, ...]
     costs: tuple[float, ...]
-    tile_bytes: int | None  # the limit of a tile that stays in flash; None: weights are in RAM
+    in_flash: bool = False  # weights stay there, a tile in each block
 
     @property
     def code_bytes(self) -> int:
@@ -117,7 +117,10 @@ def candidates(node: Node, kernels: Backend, tile_bytes: int | None = None) -> l
 
 
 def choose(
-    options: Sequence[Sequence[Candidate]], optimize: Form, memory_budget: int | None, cycles_per_byte: float = 0.0
+    options: Sequence[Sequence[Candidate]],
+    optimize: Form = "speed",
+    memory_budget: int | None = None,
+    cycles_per_byte: float = 0.0,
 ) -> list[Candidate]:
     """One candidate an operator: the fastest that the budget allows, or the fastest among the small ones.
 
@@ -151,25 +154,12 @@ def _small(options: Sequence[Candidate]) -> Candidate:
     return min((c for c in options if c.memory_bytes <= _LITTLE_MORE * least), key=lambda c: (c.cost, c.memory_bytes))
 
 
-def machine_plan(
-    graph: Graph,
-    arch: str,
-    max_call_cycles: float,
-    *,
-    optimize: Form = "speed",
-    memory_budget: int | None = None,
-    tile_bytes: int | None = None,
-    cycles_per_byte: float = 0.0,
-) -> MachinePlan:
-    """The plan of a checked graph for an arch of ARCHES; no kernel call takes more than `max_call_cycles`, as far as
-    costs are estimated and unless a single row does."""
-    kernels = backend(arch)
-    options = [candidates(node, kernels, tile_bytes) for node in graph.nodes]
-    chosen = choose(options, optimize, memory_budget, cycles_per_byte)
+def machine_plan(graph: Graph, arch: str, chosen: Sequence[Candidate], max_call_cycles: float) -> MachinePlan:
+    """The plan of these candidates, one an operator; no kernel call takes more than `max_call_cycles`, as far as costs
+    are estimated and unless a single row does."""
     routines: list[Routine] = []
     numbers: dict[bytes, int] = {}
     lowerings: list[Lowering] = []
-    costs: list[float] = []
     for candidate in chosen:
         calls: list[Call] = []
         for call in candidate.calls:
@@ -178,19 +168,11 @@ def machine_plan(
                 numbers[code] = len(routines)
                 routines.append(call.routine)
             calls.append(_as_call(call, numbers[code]))
-            costs.append(call.cost)
         lowerings.append(replace(candidate.lowering, calls=calls))
-    rows = {
-        id(call): max_call_cycles * call.rows / cost
-        for call, cost in zip(_calls(lowerings), costs, strict=True)
-        if cost
-    }
-    plan = assemble(graph, lowerings, lambda call: int(rows.get(id(call), call.rows)), tile_a_call=True)
-    return MachinePlan(graph, arch, plan, tuple(routines), tuple(chosen), tuple(costs), tile_bytes)
-
-
-def _calls(lowerings: Sequence[Lowering]) -> list[Call]:
-    return [call for lowering in lowerings for call in lowering.calls]
+    made = [call for candidate in chosen for call in candidate.calls]
+    slices = [int(max_call_cycles * call.rows / call.cost) if call.cost else call.rows for call in made]
+    plan = assemble(graph, lowerings, slices, tile_a_call=True)
+    return MachinePlan(graph, arch, plan, tuple(routines), tuple(chosen), tuple(call.cost for call in made))
 
 
 def _as_call(call: MachineCall, kernel: int) -> Call:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
 
@@ -61,18 +61,16 @@ def lower(graph: Graph) -> list[Lowering]:
 
 def make_plan(graph: Graph, max_call_macs: int) -> Plan:
     """Plans a checked graph; no kernel call does more than `max_call_macs`, unless one row of it does."""
+    lowerings = lower(graph)
+    calls = [call for lowering in lowerings for call in lowering.calls]
+    outputs = [graph.tensors[call.out.tensor].elements for call in calls]
+    work = [call.macs + _MACS_AN_OUTPUT * elements for call, elements in zip(calls, outputs, strict=True)]
+    slices = [max_call_macs * call.rows // each for call, each in zip(calls, work, strict=True)]
+    return assemble(graph, lowerings, slices)
 
-    def slice_rows(call: Call) -> int:
-        work = call.macs + _MACS_AN_OUTPUT * graph.tensors[call.out.tensor].elements
-        return max_call_macs * call.rows // work
 
-    return assemble(graph, lower(graph), slice_rows)
-
-
-def assemble(
-    graph: Graph, lowerings: Sequence[Lowering], slice_rows: Callable[[Call], int], tile_a_call: bool = False
-) -> Plan:
-    """The plan of these lowerings, one an operator. `slice_rows` says how many rows a kernel call may compute.
+def assemble(graph: Graph, lowerings: Sequence[Lowering], slices: Iterable[int], tile_a_call: bool = False) -> Plan:
+    """The plan of these lowerings, one an operator. `slices` says, call by call, how many rows one may compute.
 
     An operator's constants make one tile, unless every call is to have a tile of its own (the same for equal ones).
     """
@@ -80,6 +78,7 @@ def assemble(
     pool = _Pool()
     tiles: list[bytes] = []
     calls: list[PlannedCall] = []
+    limits = iter(slices)
     for index, lowering in enumerate(lowerings):
         packed = _tiles_of_calls(lowering.calls) if tile_a_call else _tile(lowering.calls)
         for call, (tile, offset) in zip(lowering.calls, packed.places, strict=True):
@@ -96,7 +95,7 @@ def assemble(
                     row0=0,
                     row1=call.rows,
                     operator=index,
-                    slice_rows=min(call.rows, max(1, slice_rows(call))),
+                    slice_rows=min(call.rows, max(1, next(limits))),
                 )
             )
         tiles += packed.tiles

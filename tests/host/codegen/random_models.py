@@ -7,18 +7,16 @@ operator may not rely on: scratch, the output before it is written, the bytes be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 from tflite_builder import ModelSpec, OperatorSpec, TensorSpec
 
-from midgehost.codegen import lowering, sim
-from midgehost.codegen.lowering import Candidate, MachinePlan, machine_plan
+from midgehost.codegen import sim
+from midgehost.codegen.lowering import MachinePlan, backend, candidates, choose, machine_plan
 from midgehost.codegen.sim.model import LoadedModel, Run
 from midgehost.errors import ModelError
 from midgehost.models import checks, reference
@@ -472,17 +470,6 @@ def run_hostile(core: sim.Core, plan: MachinePlan, inputs: Sequence[Array], seed
         core.release(mark)
 
 
-@contextmanager
-def any_candidate(rng: Rng) -> Iterator[None]:
-    """Plans take a random candidate of each operator: slow ones are kernels too."""
-
-    def choose(options: Sequence[Sequence[Candidate]], *_: Any) -> list[Candidate]:
-        return [some[int(rng.integers(len(some)))] for some in options]
-
-    with mock.patch.object(lowering, "choose", choose):
-        yield
-
-
 def random_plan(graph: Graph, arch: str, rng: Rng) -> tuple[str, MachinePlan]:
     """A plan with some form, tile and slice, and what they are."""
     form = str(rng.choice(["speed", "size"]))
@@ -490,10 +477,12 @@ def random_plan(graph: Graph, arch: str, rng: Rng) -> tuple[str, MachinePlan]:
     cycles = float(rng.choice([1.0, 2_000.0, 600_000.0]))
     budget = int(rng.integers(0, 4000)) if rng.random() < 0.2 else None
     how = f"{form}, tile {tile}, {cycles:.0f} cycles, budget {budget}"
-    if rng.random() < 0.4:
-        with any_candidate(rng):
-            return how + ", any", machine_plan(graph, arch, cycles, optimize=form, tile_bytes=tile)
-    return how, machine_plan(graph, arch, cycles, optimize=form, tile_bytes=tile, memory_budget=budget)
+    kernels = backend(arch)
+    options = [candidates(node, kernels, tile) for node in graph.nodes]
+    if rng.random() < 0.4:  # slow candidates are kernels too
+        chosen = [some[int(rng.integers(len(some)))] for some in options]
+        return how + ", any", machine_plan(graph, arch, chosen, cycles)
+    return how, machine_plan(graph, arch, choose(options, form, budget), cycles)
 
 
 def check_model(core: sim.Core, seed: int, plans: int = 2) -> int:

@@ -32,9 +32,9 @@ def _plan(code: bytes, slice_rows: int = _WORDS, rows: int = _WORDS) -> MachineP
     """Both operators copy; the second one as many words as `rows` says."""
     calls = [Call(0, Place(0), Place(1), rows=_WORDS), Call(0, Place(1), Place(2), rows=rows)]  # type: ignore[arg-type]
     lowerings = [Lowering([call]) for call in calls]
-    plan = assemble(_graph(), lowerings, lambda _: slice_rows)
+    plan = assemble(_graph(), lowerings, [slice_rows] * 2)
     chosen = tuple(Candidate("general", lowering, ()) for lowering in lowerings)
-    return MachinePlan(_graph(), "any", plan, (Routine("copy", code),), chosen, (0.0, 0.0), None)
+    return MachinePlan(_graph(), "any", plan, (Routine("copy", code),), chosen, (0.0, 0.0))
 
 
 @pytest.fixture(params=COPY)
