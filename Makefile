@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[virtual,plot,test]"
+	$(BIN)/python -m pip install --quiet --editable ".[virtual,flash,plot,test]"
 	touch $(STAMP)
 
 # Installed where that is possible without asking; never a reason to fail.
