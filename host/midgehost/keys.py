@@ -1,0 +1,1 @@
+"""Keys that sign updates: made, rotated and kept encrypted on this computer."""
