@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from midgehost import codegen
-from midgehost.codegen.sim import ARCHES
+from midgehost.codegen.lowering import machine_arch
 from midgehost.errors import DeployError
 from midgehost.resources import cache_dir, firmware_dir
 
@@ -58,11 +58,12 @@ def compile_modules(names: Iterable[str] | None, arch: str | None, source: bool 
             files[relative] = text
         else:
             files[relative.removesuffix(".py") + ".mpy"] = _compile(relative, text, arch if machine_code else None)
-    if arch is not None and not source:
+    code = machine_arch(arch)
+    if code is not None and not source:
         files |= {
-            f"{PACKAGE}/kernels/{module}.mpy": _generate(module, arch)
+            f"{PACKAGE}/kernels/{module}.mpy": _generate(module, code)
             for name, module in _GENERATED.items()
-            if name in wanted and arch in ARCHES
+            if name in wanted
         }
     return files
 

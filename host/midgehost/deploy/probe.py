@@ -5,24 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from midgehost.codegen.mpy import ARCHES
 from midgehost.deploy.transport import Transport
 
-# By number, as `sys.implementation._mpy` reports them: py/persistentcode.h of MicroPython.
-_ARCHES = (
-    None,
-    "x86",
-    "x64",
-    "armv6",
-    "armv6m",
-    "armv7m",
-    "armv7em",
-    "armv7emsp",
-    "armv7emdp",
-    "xtensa",
-    "xtensawin",
-    "rv32imc",
-    "rv64imc",
-)
 _NATIVE_ABI = (6, 3)  # what mpy-cross 1.29 writes; bytecode needs only the first number
 
 _PROBE = """
@@ -71,7 +56,8 @@ def probe(transport: Transport) -> BoardInfo:
     name, version, mpy, machine, platform, unique_id, free, used, epoch, block, total, fs_free = answer
     abi = (mpy & 0xFF, mpy >> 8 & 3)
     number = mpy >> 10 & 0xF
-    arch = _ARCHES[number] if abi == _NATIVE_ABI and number < len(_ARCHES) else None
+    names = {n: name for name, n in ARCHES.items()}
+    arch = names.get(number) if abi == _NATIVE_ABI else None
     return BoardInfo(
         implementation=name,
         version=tuple(version),
