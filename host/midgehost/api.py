@@ -30,7 +30,7 @@ class Board:
         device = self._stack.enter_context(ports.open_port(port, **options))
         try:
             self.transport: Transport = device.transport or self._stack.enter_context(
-                SerialTransport(device.path, port)
+                SerialTransport(device.path, port, device.time_scale)
             )
         except BaseException:
             self._stack.close()

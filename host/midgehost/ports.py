@@ -18,13 +18,15 @@ from midgehost.errors import Ambiguous, NotFound
 class Device:
     """A reachable board: `path` is what pyserial opens, unless the opener brings a transport of its own.
 
-    `close()` ends a board that was started for this port.
+    `close()` ends a board that was started for this port. `time_scale` is how many times as long as a board this one
+    takes (an emulator).
     """
 
     name: str
     path: str
     close: Callable[[], None] = field(default=lambda: None)
     transport: Any = None  # a deploy.transport.Transport, for boards without a serial line
+    time_scale: float = 1.0
 
 
 Opener = Callable[[str, dict[str, Any]], Device]

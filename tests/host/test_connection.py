@@ -19,6 +19,7 @@ class FakeLine:
     """A transport that says what it is told to, and answers commands by `replies`."""
 
     name = "fake"
+    time_scale = 1.0
 
     def __init__(self, *said: bytes, replies: dict[str, bytes] | None = None, drop: bool = False) -> None:
         self.said = deque(said)

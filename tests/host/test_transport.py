@@ -72,6 +72,13 @@ def test_a_line_that_nobody_answers_times_out(monkeypatch: pytest.MonkeyPatch) -
         assert time.monotonic() - began < 3
 
 
+def test_a_slow_board_gets_more_time(board: VirtualBoard) -> None:
+    began = time.monotonic()
+    with SerialTransport(board.path, time_scale=3) as line, pytest.raises(Timeout, match=r"within 0\.3 s"):
+        line.exec("while 1: pass", timeout=0.3)
+    assert 0.9 < time.monotonic() - began < 2
+
+
 def test_a_line_that_never_stops_talking_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "ENTER_TIMEOUT", 1.0)
     chatter = b"raw REPL; CTRL-B 12345\r\n"

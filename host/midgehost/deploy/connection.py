@@ -89,7 +89,7 @@ class NodeConnection:
         Raises Timeout, CommandError.
         """
         number = self._ask(command, fields)
-        for line in self.lines(timeout):
+        for line in self.lines(timeout * self._transport.time_scale):
             reply = _object(line)
             if reply.get("re") != number:
                 continue
@@ -100,10 +100,11 @@ class NodeConnection:
 
     def greet(self, timeout: float) -> str:
         """The node's first record or reply, as its line; "" when none comes before `timeout`, or it falls over."""
-        end = time.monotonic() + timeout
+        scale = self._transport.time_scale
+        end = time.monotonic() + timeout * scale
         while time.monotonic() < end:
             self._ask("status", {})
-            for line in self.lines(min(_ASK_EVERY, max(0.0, end - time.monotonic()))):
+            for line in self.lines(min(_ASK_EVERY * scale, max(0.0, end - time.monotonic()))):
                 if parse_pack(line) or _object(line).get("ok") is True:
                     return line
                 self._overhear(line)

@@ -19,11 +19,13 @@ class Line:
     """Reads and writes until a deadline that spans a whole operation, not one character.
 
     Everything raises Timeout after the deadline, even while bytes keep coming; LineDropped when the device is gone.
+    Operations take `time_scale` times as long as `begin` says.
     """
 
-    def __init__(self, serial: Any, name: str) -> None:
+    def __init__(self, serial: Any, name: str, time_scale: float = 1.0) -> None:
         self._serial = serial
         self._name = name
+        self._time_scale = time_scale
         self._buffer = bytearray()
         self.begin("opening", 0)
 
@@ -31,7 +33,7 @@ class Line:
         """Starts an operation: `doing` is what messages call it, `timeout` (s) how long all of it may take."""
         self._doing = doing
         self._timeout = timeout or 0.0
-        self._end = _NO_END if timeout is None else time.monotonic() + timeout
+        self._end = _NO_END if timeout is None else time.monotonic() + timeout * self._time_scale
 
     def read(self, size: int = 1) -> bytes:
         """Exactly `size` bytes."""
@@ -52,7 +54,7 @@ class Line:
 
     def wait(self, timeout: float) -> None:
         """Returns when there is something to read, or after `timeout` seconds."""
-        self.begin("listening", timeout)
+        self.begin("listening", timeout / self._time_scale)
         while not self._buffer and time.monotonic() < self._end:
             self._fill()
 
@@ -97,24 +99,24 @@ class Line:
             raise LineDropped(self._name, self._doing) from None
 
 
-def open_line(path: str, name: str) -> Line:
+def open_line(path: str, name: str, time_scale: float = 1.0) -> Line:
     """Opens a device or pyserial URL for this process alone. Raises NotFound, Busy."""
     patience = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:
-            return _open_now(path, name)
+            return _open_now(path, name, time_scale)
         except Busy:  # for good, or ModemManager looks at every new port for a moment
             if time.monotonic() > patience:
                 raise
         time.sleep(_POLL)
 
 
-def _open_now(path: str, name: str) -> Line:
+def _open_now(path: str, name: str, time_scale: float) -> Line:
     import serial
 
     try:
         device = serial.serial_for_url(
-            path, baudrate=115200, timeout=_POLL, write_timeout=_WRITE_TIMEOUT, exclusive=True
+            path, baudrate=115200, timeout=_POLL, write_timeout=_WRITE_TIMEOUT * time_scale, exclusive=True
         )
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
@@ -124,4 +126,4 @@ def _open_now(path: str, name: str) -> Line:
             do = "Join its group (dialout or uucp), or run as its owner."
             raise NotFound(f"{name} may not be opened by you.", do) from None
         raise NotFound(f"There is no board at {name}.", "Plug it in, or name another port.") from None
-    return Line(device, name)
+    return Line(device, name, time_scale)

@@ -67,11 +67,13 @@ def _midge_h(p):
 class Transport(Protocol):
     """A board that answers. Every method raises LineDropped, Timeout; `name` is the port as the user wrote it.
 
-    `listens` is False where `read` and `write` are not offered: such a board runs code, but no node.
+    `listens` is False where `read` and `write` are not offered: such a board runs code, but no node. Timeouts are the
+    board's seconds, except that of `read`: a slow board (an emulator) takes `time_scale` times as long.
     """
 
     name: str
     listens: bool
+    time_scale: float
 
     def exec(self, code: str, timeout: float | None = 10.0, on_output: Callable[[str], None] | None = None) -> str:
         """Runs code on the board and returns what it printed; `on_output` gets it line by line instead.
@@ -141,13 +143,14 @@ class SerialTransport:
 
     listens = True
 
-    def __init__(self, path: str, name: str | None = None) -> None:
+    def __init__(self, path: str, name: str | None = None, time_scale: float = 1.0) -> None:
         self.path = path
         self.name = name or path
+        self.time_scale = time_scale
         self._open()
 
     def _open(self) -> None:
-        self._line = open_line(self.path, self.name)
+        self._line = open_line(self.path, self.name, self.time_scale)
         self._repl: Any = _RawRepl(self._line)
         self._has_agent = False
         self._questions = 0
@@ -174,11 +177,11 @@ class SerialTransport:
         """Interrupts what runs and enters the raw REPL. Tries again until the deadline: a board that boots is deaf."""
         if self._repl.in_raw_repl:
             return
-        doing, end = "entering its raw REPL", time.monotonic() + ENTER_TIMEOUT
+        doing, end = "entering its raw REPL", time.monotonic() + ENTER_TIMEOUT * self.time_scale
         patience = _FIRST_TRY
         while True:
             try:
-                with self._operation(doing, min(patience, max(0.1, end - time.monotonic()))):
+                with self._operation(doing, min(patience, max(0.1, end - time.monotonic()) / self.time_scale)):
                     self._repl.enter_raw_repl(soft_reset=False)
                     self._synchronise()
                 break
@@ -321,13 +324,13 @@ class SerialTransport:
         self._repl.in_raw_repl = self._has_agent = False
         self._line.forget()
         try:
-            self._line.wait(_VANISH_TIMEOUT)
+            self._line.wait(_VANISH_TIMEOUT * self.time_scale)
         except LineDropped:
             self.reopen(RESET_TIMEOUT)
 
     def reopen(self, timeout: float) -> None:
         """Closes the port and opens it again, trying until `timeout` (s) has passed. Raises NotFound, Busy."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * self.time_scale
         self._line.close()
         while True:
             try:
