@@ -29,3 +29,13 @@ def models_dir() -> Path:
 def cache_dir() -> Path:
     """Where midge keeps what it can make or fetch again (XDG base directory specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "midge"
+
+
+def config_dir() -> Path:
+    """Where a person's own settings and board files lie (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "midge"
+
+
+def state_dir() -> Path:
+    """Where midge keeps what it learnt and cannot make again (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "midge"
