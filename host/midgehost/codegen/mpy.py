@@ -24,7 +24,7 @@ VERSION: Final = 6
 SUB_VERSION: Final = 3  # of the interface between firmware and native code
 ARCHES: Final[Mapping[str, int]] = {
     "x86": 1, "x64": 2, "armv6": 3, "armv6m": 4, "armv7m": 5, "armv7em": 6, "armv7emsp": 7, "armv7emdp": 8,
-    "xtensa": 9, "xtensawin": 10, "rv32imc": 11, "rv64imc": 12,
+    "xtensa": 9, "xtensawin": 10, "rv32imc": 11,
 }  # fmt: skip
 
 _ARCH_FLAGS: Final = 0x40
