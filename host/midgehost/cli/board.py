@@ -1,15 +1,25 @@
-"""`midge board`: start a virtual board and keep it running."""
+"""`midge board`: start a virtual board and keep it running.
+
+Every kind of board is a row of KINDS: what starts it, and the options that it takes. An option that it does not take is
+refused.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midgehost.errors import NotFound
+
+if TYPE_CHECKING:
+    from midgehost.virtual.board import Sensor
 
 app = typer.Typer(help="Virtual boards that any serial tool can open.", no_args_is_help=True)
 
@@ -19,41 +29,110 @@ def root() -> None:
     """Virtual boards that any serial tool can open."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What was given on the command line. The default of every option means: not given."""
+
+    flash: Path | None = None
+    heap: str | None = None
+    profile: str | None = None
+    accel: Path | None = None
+    columns: str | None = None
+    adc: tuple[str, ...] = ()
+    rate: float | None = None
+    end: str | None = None
+    link: Path | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of board. `start(argument, options)` gives the line to print, and runs until its context ends;
+    the argument is what follows the colon."""
+
+    start: Callable[[str, Options], AbstractContextManager[str]]
+    takes: frozenset[str]
+
+
+SENSOR_OPTIONS = frozenset({"accel", "columns", "adc", "rate", "end"})
+
+
+@contextmanager
+def _virtual(argument: str, options: Options) -> Generator[str]:
+    """`virtual`: MicroPython on a pty."""
+    from midgehost.virtual.board import VirtualBoard
+
+    if argument:
+        raise _no_such_kind(f"virtual:{argument}")
+    profile, sensors = options.profile or "pico", wired(options)
+    with VirtualBoard(options.flash, heap=options.heap, profile=profile, sensors=sensors, link=options.link) as board:
+        yield board.path
+
+
+KINDS: dict[str, Kind] = {
+    "virtual": Kind(_virtual, SENSOR_OPTIONS | {"flash", "heap", "profile", "link"}),
+}
+
+
 @app.command()
 def start(
     kind: Annotated[str, typer.Argument(help="`virtual`: MicroPython on a pty.")] = "virtual",
     flash: Annotated[Path | None, typer.Option(help="Keep the board's flash in this file.")] = None,
     heap: Annotated[str | None, typer.Option(help="Heap limit, e.g. 192k; the profile's by default.")] = None,
-    profile: Annotated[str, typer.Option(help="What it pretends to be: esp32 or pico.")] = "pico",
+    profile: Annotated[str | None, typer.Option(help="What it pretends to be: esp32 or pico (default).")] = None,
     accel: Annotated[Path | None, typer.Option(help="A CSV recording for an MPU-6050 at 0x68, in g.")] = None,
-    columns: Annotated[str, typer.Option(help="The recording's three columns.")] = "x,y,z",
+    columns: Annotated[str | None, typer.Option(help="The recording's three columns; default: x,y,z.")] = None,
     adc: Annotated[list[str] | None, typer.Option(help="PIN=FILE:COLUMN, values 0 to 1; repeatable.")] = None,
     rate: Annotated[float | None, typer.Option(help="Play at this many Hz; default: one sample a reading.")] = None,
-    end: Annotated[str, typer.Option(help="After the last sample: hold, loop or stop.")] = "loop",
+    end: Annotated[str | None, typer.Option(help="After the last sample: hold, loop (default) or stop.")] = None,
     link: Annotated[Path | None, typer.Option(help="A symbolic link that always names the board's port.")] = None,
 ) -> None:
     """Starts a board, prints the path of its serial port and stays until Ctrl-C."""
-    from midgehost.virtual.board import VirtualBoard
+    options = Options(
+        flash=flash,
+        heap=heap,
+        profile=profile,
+        accel=accel,
+        columns=columns,
+        adc=tuple(adc or ()),
+        rate=rate,
+        end=end,
+        link=link,
+    )
+    name, _, argument = kind.partition(":")
+    if name not in KINDS:
+        raise _no_such_kind(kind)
+    for field in fields(options):
+        if getattr(options, field.name) != field.default and field.name not in KINDS[name].takes:
+            raise NotFound(f"A board of kind {kind} has no --{field.name}.", "Leave it out.")
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
+    with KINDS[name].start(argument, options) as line:
+        print(line, flush=True)
+        while not ended.wait(0.5):
+            pass
+
+
+def wired(options: Options) -> list[Sensor]:
+    """The sensors that --accel and --adc ask for. Raises NotFound, DataError."""
     from midgehost.virtual.sensors import AnalogueInput, Mpu6050, Recording
 
-    if kind != "virtual":
-        raise NotFound(f"There is no board to start called {kind!r}.", "Start `virtual`.")
+    end = options.end or "loop"
     if end not in ("hold", "loop", "stop"):
         raise NotFound(f"A recording cannot end with {end!r}.", "Choose hold, loop or stop.")
-    sensors: list[Mpu6050 | AnalogueInput] = []
-    if accel is not None:
+    sensors: list[Sensor] = []
+    if options.accel is not None:
+        columns = options.columns or "x,y,z"
         if len(columns.split(",")) != 3:
             raise NotFound(f"--columns {columns!r} does not name three axes.", "Write them as x,y,z.")
-        sensors.append(Mpu6050(Recording.read(accel, columns.split(","), rate, end)))
-    for wiring in adc or []:
+        sensors.append(Mpu6050(Recording.read(options.accel, columns.split(","), options.rate, end)))
+    for wiring in options.adc:
         pin, _, source = wiring.partition("=")
         path, _, column = source.rpartition(":")
         if not (pin.isascii() and pin.isdigit()) or not path:
             raise NotFound(f"--adc {wiring!r} does not read.", "Write PIN=FILE:COLUMN, e.g. 26=room.csv:co2.")
-        sensors.append(AnalogueInput(int(pin), Recording.read(path, [column], rate, end)))
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
-    with VirtualBoard(flash, heap=heap, profile=profile, sensors=sensors, link=link) as board:
-        print(board.path, flush=True)
-        while not ended.wait(0.5):
-            pass
+        sensors.append(AnalogueInput(int(pin), Recording.read(path, [column], options.rate, end)))
+    return sensors
+
+
+def _no_such_kind(kind: str) -> NotFound:
+    return NotFound(f"There is no board to start called {kind!r}.", f"Kinds: {', '.join(KINDS)}.")
