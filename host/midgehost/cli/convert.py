@@ -71,6 +71,8 @@ def command(
         machine = meta["machine"]
         where = "in flash" if machine["residence"] == "flash" else "in RAM"
         print(f"machine code for {machine['arch']}: {_memory(machine)}, weights {where}")
+    elif target is not None and machine_arch(arch) is not None:
+        print(f"no machine code: {target.title} cannot execute that much of it")
 
 
 def _memory(need: Mapping[str, Any]) -> str:

@@ -89,6 +89,9 @@ def _show(report: Report, machine: MachineReport | None, name: str, board: Board
             f"{'RAM' if machine.residence == 'ram' else 'flash'}; longest call {machine.longest_call_ms:.1f} ms; "
             f"{machine.code_bytes:,} bytes of code"
         )
+        if board is not None and not machine.code_fits:
+            room = f"{board.name} can execute {board.exec_bytes:,} bytes of machine code"
+            console.print(f"[yellow]{room}: viper or portable kernels run instead[/]")
 
 
 def _machine_table(machine: MachineReport, kinds: Sequence[str]) -> Table:

@@ -9,8 +9,9 @@ from typing import Final, Literal
 
 from midgehost.boards import Board
 from midgehost.codegen import cost, mpy
-from midgehost.codegen.lowering import MachinePlan, backend, candidates, choose, machine_arch, machine_plan
+from midgehost.codegen.lowering import Candidate, MachinePlan, backend, candidates, choose, machine_arch, machine_plan
 from midgehost.codegen.machine import Form
+from midgehost.errors import ModelError
 from midgehost.models import convert as general
 from midgehost.models.bundle import Bundle, Machine
 from midgehost.models.convert import MAX_CALL_MS, OLDEST_FIRMWARE, HeapNeed
@@ -32,6 +33,19 @@ _OVERHEAD: Final = 14_000
 _FREE: Final = 0.85  # of a board's heap is for the model: the node takes the rest
 
 
+class TooMuchCode(ModelError):
+    """The machine code does not fit the memory that the board can execute from. Sizes in bytes."""
+
+    code = "model.too_much_code"
+
+    def __init__(self, board: str, needed: int, available: int) -> None:
+        self.board, self.needed, self.available = board, needed, available
+        super().__init__(
+            f"The model's machine code takes {needed:,} bytes, {board} can execute {available:,}.",
+            "Choose a smaller model, or keep the plan for viper and portable kernels (no --no-fallback).",
+        )
+
+
 def convert(
     model: Path | bytes | Graph,
     board: Board | None = None,
@@ -47,8 +61,8 @@ def convert(
 
     `weights` says where they lie while the machine code runs: in RAM if they fit, else in flash. Without `fallback`
     the bundle holds machine code only: half the size, and a board that cannot run it has no model. `pruned` leaves out
-    what is dead; its plan has another graph's operators then. Raises ModelError for everything that midge does not
-    compute or the board cannot hold.
+    what is dead; its plan has another graph's operators then. Where the board has no room for the machine code, the
+    bundle is without it. Raises ModelError for everything that midge does not compute or the board cannot hold.
     """
     arch = machine_arch(arch)
     if arch is None:
@@ -56,6 +70,11 @@ def convert(
     graph = general.load(model)
     bundle = general.make_bundle(model, board, labels=labels)
     plan = plan_for(graph, board, arch, optimize, weights, pruned)
+    if board is not None and not code_fits(plan, board):
+        if not fallback:
+            raise TooMuchCode(board.name, plan.code_bytes, board.exec_bytes or 0)
+        general.require_heap(board, bundle.meta["heap_bytes"])
+        return bundle
     bundle = with_machine_code(bundle, plan)
     general.require_heap(board, bundle.meta["machine"]["heap_bytes"])
     if not fallback or (board is not None and bundle.meta["heap_bytes"] > board.heap_bytes):
@@ -71,13 +90,41 @@ def plan_for(
     weights: Weights = "auto",
     pruned: bool = True,
 ) -> MachinePlan:
-    """The machine code's plan for a board: weights in RAM if they fit there beside the rest, else in flash."""
+    """The machine code's plan for a board: weights in RAM if they fit there beside the rest, else in flash.
+
+    Where its code does not fit the board's executable memory, kernels that have less of it are taken; those of least
+    code may still not fit, see `code_fits`.
+    """
     graph = prune(graph) if pruned else graph
+    plan = _plan(graph, board, arch, optimize, weights)
+    kinds: tuple[Form | Literal["general"], ...] = ("size", "general")
+    for kind in kinds:
+        if board is None or code_fits(plan, board):
+            break
+        plan = min(plan, _plan(graph, board, arch, kind, weights), key=lambda plan: plan.code_bytes)
+    return plan
+
+
+def code_fits(plan: MachinePlan, board: Board) -> bool:
+    """Whether the board has the executable memory for the plan's code."""
+    return board.exec_bytes is None or plan.code_bytes <= board.exec_bytes
+
+
+def _plan(
+    graph: Graph, board: Board | None, arch: str, kind: Form | Literal["general"], weights: Weights
+) -> MachinePlan:
+    """The plan with kernels for speed or size, or with those only that every operator has."""
     kernels = backend(arch)
+    optimize: Form = "size" if kind == "general" else kind
+
+    def ways(tile_bytes: int | None) -> list[list[Candidate]]:
+        found = [candidates(node, kernels, tile_bytes) for node in graph.nodes]
+        return [some[-1:] for some in found] if kind == "general" else found
+
     clock = _SLOWEST_MHZ if board is None else board.clock_mhz
     cycles = cost.call_limit(MAX_CALL_MS, arch, clock)
     if weights != "flash":
-        options = [candidates(node, kernels) for node in graph.nodes]
+        options = ways(None)
         plan = machine_plan(graph, arch, choose(options, optimize), cycles)
         heap = None if board is None else int(board.heap_bytes * _FREE)
         if heap is not None and heap_need(plan).total > heap:
@@ -85,7 +132,7 @@ def plan_for(
             plan = machine_plan(graph, arch, choose(options, optimize, max(0, budget)), cycles)
         if heap is None or weights == "ram" or heap_need(plan).total <= heap:
             return plan
-    options = [candidates(node, kernels, TILE_BYTES) for node in graph.nodes]
+    options = ways(TILE_BYTES)
     cycles_a_byte = board.flash_cycles_per_byte if board else _FLASH_CYCLES_A_BYTE
     plan = machine_plan(graph, arch, choose(options, optimize, cycles_per_byte=cycles_a_byte), cycles)
     _require_tiles(plan)

@@ -7,7 +7,7 @@ from typing import Any
 
 from midgehost.boards import Board
 from midgehost.codegen import cost
-from midgehost.codegen.convert import Weights, heap_need, plan_for
+from midgehost.codegen.convert import Weights, code_fits, heap_need, plan_for
 from midgehost.codegen.lowering import machine_arch
 from midgehost.codegen.machine import Form
 from midgehost.models import prune
@@ -40,9 +40,10 @@ class Report:
     ms: float  # an inference, as the weights lie
     longest_call_ms: float
     code_bytes: int
+    code_fits: bool  # the board's executable memory
     weight_bytes: int
     heap: HeapNeed
-    fits: bool
+    fits: bool  # heap and code
 
     def as_dict(self) -> dict[str, Any]:
         """The report as `--json` prints it."""
@@ -77,7 +78,8 @@ def inspect(graph: Graph, board: Board, optimize: Form = "speed", weights: Weigh
         ms=sum(op.ms_flash if plan.in_flash else op.ms_ram for op in ops),
         longest_call_ms=milliseconds(plan.longest_call),
         code_bytes=plan.code_bytes,
+        code_fits=code_fits(plan, board),
         weight_bytes=sum(len(tile) for tile in plan.plan.tiles),
         heap=heap,
-        fits=heap.total <= board.heap_bytes,
+        fits=heap.total <= board.heap_bytes and code_fits(plan, board),
     )
