@@ -1,7 +1,7 @@
 """The command line: a table of commands, lazily imported, and one place that turns errors into lines and exit codes.
 
-Exit codes: 0 fine · 1 the answer is no (a mismatch, a failed self-test) · 2 refused (bad input, missing board: the line
-says what to do) · 130 Ctrl-C.
+Exit codes: 0 fine · 1 the answer is no (a mismatch, a failed self-test), or flashing failed · 2 refused (bad input,
+missing board: the line says what to do) · 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ COMMANDS: dict[str, str] = {
     "init": "init",
     "deploy": "deploy",
     "remove": "remove",
+    "backup": "backup",
+    "restore": "restore",
     "monitor": "monitor",
     "board": "board",
+    "boards": "boards",
+    "firmware": "firmware",
     "demo": "demo",
 }
 
@@ -88,7 +92,7 @@ def _refuse(error: MidgeError, argv: Sequence[str]) -> int:
     if "--json" in argv:
         print(json.dumps({"error": error.as_dict()}))
     print(f"midge: {' '.join(str(error).split())} [{error.code}]", file=sys.stderr)
-    return 2
+    return error.exit_code
 
 
 def _register_ports() -> None:
