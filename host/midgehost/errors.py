@@ -11,6 +11,7 @@ class MidgeError(Exception):
     """Base of every error that midge raises on purpose."""
 
     code = "midge"
+    exit_code = 2  # of the command line: refused, nothing was touched; 1: it was tried, and failed
 
     def __init__(self, what: str, do: str) -> None:
         super().__init__(f"{what} {do}")
@@ -248,7 +249,10 @@ class RemoteError(BoardError):
 
 
 class FlashError(MidgeError):
+    """Flashing failed; a subclass that says so before it touched the board ends with 2."""
+
     code = "flash"
+    exit_code = 1
 
 
 class DeployError(MidgeError):

@@ -43,8 +43,11 @@ class Backend(Protocol):
         """None if `flash` can serve the request, else why not. Touches no hardware."""
         ...
 
-    def check(self, request: Request) -> None:
-        """Holds the image's own header against the board. Touches no hardware. Raises WrongImage, BadImage."""
+    def check(self, request: Request) -> Sequence[str]:
+        """Holds the image's own header against the board. Touches no hardware. Raises WrongImage, BadImage.
+
+        Returns what a person should know all the same, a sentence each.
+        """
         ...
 
     def flash(self, request: Request, progress: Progress) -> None:
@@ -56,6 +59,7 @@ class NoBackend(FlashError):
     """No backend serves the request."""
 
     code = "flash.no_backend"
+    exit_code = 2
 
     def __init__(self, board: str, refusals: Sequence[Reason]) -> None:
         self.board, self.refusals = board, tuple(refusals)
@@ -69,6 +73,7 @@ class BadImage(FlashError):
     """The file is no firmware image, or a damaged one."""
 
     code = "flash.bad_image"
+    exit_code = 2
 
     def __init__(self, path: str, why: str) -> None:
         self.path, self.why = path, why
@@ -79,6 +84,7 @@ class WrongImage(FlashError):
     """A sound image, for another board."""
 
     code = "flash.wrong_image"
+    exit_code = 2
 
     def __init__(self, path: str, found: str, board: str) -> None:
         self.path, self.found, self.board = path, found, board
@@ -86,6 +92,16 @@ class WrongImage(FlashError):
             f"{path} is for {found}, not for {board}; nothing was written.",
             f"Run `midge firmware get {board}`, or name the right board.",
         )
+
+
+class WrongBoard(FlashError):
+    """Another board than the named one is at the port. `done` is what has happened to it."""
+
+    code = "flash.wrong_board"
+
+    def __init__(self, port: str, found: str, board: str, done: str = "nothing was written") -> None:
+        self.port, self.found, self.board = port, found, board
+        super().__init__(f"{port} is {found}, not {board}; {done}.", "Name the right board, or another port.")
 
 
 def choose(backends: Sequence[Backend], request: Request) -> Backend:
