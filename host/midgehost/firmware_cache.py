@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from midgehost.boards import Board, FirmwareImage, all_boards
 from midgehost.errors import FlashError, NotFound
-from midgehost.resources import cache_dir
+from midgehost.resources import cache_dir, write_whole
 
 _NAME: Final = re.compile(r"(?P<file>[A-Z0-9_]+(?:-[A-Z0-9_]+)?)-(?P<date>\d{8})-v(?P<version>\d[\w.-]*)\.(?:uf2|bin)")
 
@@ -47,6 +47,7 @@ class ChangedImage(FlashError):
     """A cached image is not what it was when its hash was recorded."""
 
     code = "flash.changed_image"
+    exit_code = 2
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,19 +140,9 @@ def store(name: str, data: bytes, source: str) -> Image:
     path = folder() / name
     image = Image(path, parsed[0], parsed[2], len(data), hashlib.sha256(data).hexdigest(), source)
     _record_path(path).unlink(missing_ok=True)
-    replace(path, data)
+    write_whole(path, data)
     _record(image)
     return image
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader finds the old content or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path, file: str, version: str) -> Image:
@@ -161,13 +152,14 @@ def _read(path: Path, file: str, version: str) -> Image:
     except (OSError, ValueError, KeyError, TypeError):
         data = path.read_bytes()
         image = Image(path, file, version, len(data), hashlib.sha256(data).hexdigest())
-        _record(image)
+        with suppress(OSError):  # a cache that may only be read
+            _record(image)
         return image
 
 
 def _record(image: Image) -> None:
     known = {"bytes": image.nbytes, "sha256": image.sha256, "source": image.source}
-    replace(_record_path(image.path), json.dumps(known).encode())
+    write_whole(_record_path(image.path), json.dumps(known).encode())
 
 
 def _record_path(path: Path) -> Path:

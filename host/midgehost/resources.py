@@ -1,4 +1,4 @@
-"""Where midge's own data lies: device modules and board files, in a checkout or in an installed wheel."""
+"""Where files lie: midge's own, in a checkout or in an installed wheel, and those that it keeps for a person."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def config_dir() -> Path:
 def state_dir() -> Path:
     """Where midge keeps what it learnt and cannot make again (XDG base directory specification)."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "midge"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader, or the next start after a crash, finds the old content or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

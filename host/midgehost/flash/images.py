@@ -1,4 +1,4 @@
-"""Stock firmware: what micropython.org offers, and how an image comes into the cache.
+"""Stock firmware: what micropython.org offers, and how an image comes into the cache, a file of one's own included.
 
 A board's page https://micropython.org/download/RPI_PICO/ links every image of it; the images lie in
 https://micropython.org/resources/firmware/. micropython.org publishes no hashes: HTTPS vouches for the first download,
@@ -196,6 +196,8 @@ def _fetch(url: str, end: float, largest: int, progress: Progress | None = None)
     with _opened(url, end) as response:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isascii() and length.isdigit() else None
+        if total is None and not response.chunked:
+            raise BrokenDownload(url, "the server does not say how long it is")
         if (total or 0) > largest:
             raise BrokenDownload(url, f"its {total:,} bytes are too many")
         body = bytearray()

@@ -81,14 +81,14 @@ def _compile(node: Node, folder: Path, platform: str) -> CompiledNode:
     _check_family(board, platform)
     _check_names(node)
     check_sampling(node.sampling)
-    sensors = [compile_sensor(sensor_id, sensor, node) for sensor_id, sensor in node.sensor.items()]
+    sensors = [compile_sensor(sensor_id, sensor, node, board) for sensor_id, sensor in node.sensor.items()]
     check_ram(sensors, node, board)
     signals = Signals(node)
     _check_reported(node, signals)
     plans = [
         compile_stage(f"stage[{i}]", stage, signals, node.sampling.window, folder) for i, stage in enumerate(node.stage)
     ]
-    actions = [compile_action(f"action[{i}]", action, signals) for i, action in enumerate(node.action)]
+    actions = [compile_action(f"action[{i}]", action, signals, board) for i, action in enumerate(node.action)]
     config: dict[str, Any] = {
         "schema": node.schema,
         "name": node.name,
@@ -99,6 +99,7 @@ def _compile(node: Node, folder: Path, platform: str) -> CompiledNode:
         "actions": actions,
         "link": {"queue": node.link.serial.queue},
         "monitor_ms": round(1000 * node.monitor.interval_s),
+        "update": {"confirm_ms": round(1000 * node.update.confirm_s), "boots": node.update.boots},
     }
     if node.watchdog_ms is not None:
         config["watchdog_ms"] = node.watchdog_ms
@@ -125,18 +126,13 @@ def _board(name: str) -> Board:
 
 def _check_family(board: Board, platform: str) -> None:
     """Refuses a node for another family of boards than the one that answers (`sys.platform`)."""
-    family = _family(board)
+    family = board.platform
     if not platform or not family or family == platform:
         return
-    fitting = [name for name, other in all_boards().items() if _family(other) == platform]
+    fitting = [name for name, other in all_boards().items() if other.platform == platform]
     do = f"Choose {' or '.join(fitting)} here, or the other port." if fitting else "Choose the other port."
     what = f"{board.name!r} is a board of {family}, the one that answers is of {platform}"
     raise NodeFileError("board", what, do)
-
-
-def _family(board: Board) -> str | None:
-    """What `sys.platform` says on such a board; None for the virtual one, which stands for any."""
-    return next((family for family in ("rp2", "esp32") if board.chip.startswith(family)), None)
 
 
 def _check_names(node: Node) -> None:

@@ -9,6 +9,7 @@ from midgehost.boards import Board
 from midgehost.errors import NodeFileError
 from midgehost.nodes.drivers import check_driver
 from midgehost.nodes.schema import Bus, Node, Sampling, Sensor
+from midgehost.nodes.wiring import check_bus
 
 _SMALLEST_RING = 64  # samples
 _STREAM_CHUNK = 32  # samples that a stream handles together at most ...
@@ -36,11 +37,12 @@ def check_sampling(sampling: Sampling) -> None:
         raise NodeFileError("sampling.alert_s", "it must lie in 0.001 <= alert_s <= normal_s", "Correct the intervals.")
 
 
-def compile_sensor(sensor_id: str, sensor: Sensor, node: Node) -> dict[str, Any]:
+def compile_sensor(sensor_id: str, sensor: Sensor, node: Node, board: Board) -> dict[str, Any]:
     """A sensor's part of node.json. Raises NodeFileError."""
     where = f"sensor.{sensor_id}"
     _check_channels(where, sensor)
     check_driver(where, sensor)
+    check_bus(f"{where}.bus", sensor.bus, board)
     rate_hz = _rate(where, sensor, node.sampling)
     size = _batch_size(node.sampling, rate_hz)
     link = node.link.serial
