@@ -291,6 +291,12 @@ class Rejected(DeployError):
         super().__init__(f"The board refused the new node: {why}.", do)
 
 
+class KeysError(MidgeError):
+    """A key that signs updates cannot be made, found or opened. Its messages never quote a secret."""
+
+    code = "keys"
+
+
 class NodeFileError(MidgeError):
     """The node file is wrong: `where` is the dotted key, `line` its 1-based line (0: unknown)."""
 

@@ -1,6 +1,6 @@
 """The pure device modules, on the host: one implementation of detectors, features, records and forests, run twice.
 
-`anomaly`, `features`, `records` and `forest` import nothing that CPython lacks. They are loaded from the device package
+Detectors, features, records, forests and the check of updates import nothing that CPython lacks. They are loaded from the device package
 by path, under a private name: `midge` itself is importable on boards only.
 
 A board's floats are single precision. CPython's are not, so `detector()` and `feed()` round what goes in, and the
@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 from midgehost.resources import firmware_dir
 
 _PACKAGE = "_midge_device"
-PURE = ("anomaly", "features", "fft", "forest", "records")
+PURE = ("anomaly", "crypto", "errors", "features", "fft", "forest", "records", "update")
 DETECTORS = ("window", "multiscale", "context")
 
 
