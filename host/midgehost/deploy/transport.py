@@ -1,8 +1,9 @@
 """Transports: one way to run code on a board, move files to and from it, and listen to what runs there.
 
-`SerialTransport` stands on the real mpremote: raw REPL with raw-paste, as the reference of MicroPython's REPL
-describes it. What it adds is a line with a deadline: mpremote waits between characters, so a board that prints for ever
-holds it for ever; here every wait of an operation shares one deadline, and whatever ends it is a MidgeError.
+`SerialTransport` stands on the real mpremote (`deploy/repl.py`): raw REPL with raw-paste, as the reference of
+MicroPython's REPL describes it. Every wait of an operation shares one deadline (`deploy/line.py`), and whatever ends it
+is a MidgeError. What an operation leaves running on the board when it is broken off, by its deadline or by Ctrl-C here,
+is stopped there too.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from mpremote.transport import TransportError
-from mpremote.transport_serial import SerialTransport as MpremoteTransport
 
+from midgehost import ports
 from midgehost.deploy.line import Line, open_line
-from midgehost.errors import Full, HashMismatch, LineDropped, NotFound, RemoteError, Timeout
+from midgehost.deploy.repl import RawRepl
+from midgehost.errors import BoardError, Busy, Full, HashMismatch, LineDropped, NotFound, RemoteError, Timeout
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -27,33 +29,55 @@ CHUNK = 3072  # bytes that a put or get moves at once, a multiple of 3 as base64
 SMALLEST_CHUNK = 192
 ENTER_TIMEOUT = 10.0  # s, to interrupt what runs and reach the raw REPL
 RESET_TIMEOUT = 15.0  # s, for a board to come back on its port
-_FIRST_TRY = 0.4  # s, for the first try of that
+_FIRST_TRY = 0.4  # s, for the first try of that; later ones take twice as long as the one before
+_LONGEST_TRY = 3.0
 _CHUNK_TIMEOUT = 20.0  # s, for a chunk to arrive and be written
+_FILE_TIMEOUT = 30.0  # s, for a file, and a second more for each of so many bytes:
+_SLOWEST = 1000
 _VANISH_TIMEOUT = 1.0  # s, in which a board that resets says something, or its USB port vanishes
+_USB_VANISH_TIMEOUT = 3.0  # s, in which a port that is known to vanish does so
+_STOP_TIMEOUT = 0.5  # s, to send the Ctrl-C that ends what was broken off
 
 _NO_SPACE = re.compile(r"ENOSPC|OSError: (\[Errno )?28\b")  # ports differ in how they print it
 _ACK, _EOT = b"\x06", b"\x04"
-# What `put`, `get` and `sha256` need on the board; sent once a connection.
+# What `put`, `get` and `sha256` need on the board; sent once a connection. It has a namespace of its own, `_midge`: the
+# user's program may have given any name of it another meaning.
 _AGENT = """
-import os,sys,binascii,hashlib
-def _midge_w(n,size):
- b=memoryview(bytearray(size))
- while n:
-  m=b[:min(n,size)]
-  i=0
-  while i<len(m):i+=sys.stdin.buffer.readinto(m[i:])
-  _midge_f.write(binascii.a2b_base64(m))
-  n-=len(m)
-  print('\\x06',end='')
-def _midge_r(n):print(binascii.b2a_base64(_midge_f.read(n)).decode(),end='')
-def _midge_d(p):
+import gc,os,sys,binascii,hashlib
+def folders(p):
  i=p.find('/',1)
  while i>0:
   try:os.mkdir(p[:i])
   except OSError as e:
    if e.errno!=17:raise
   i=p.find('/',i+1)
-def _midge_h(p):
+def create(p):
+ global f
+ folders(p)
+ f=open(p,'wb')
+def write(n,size):
+ b=memoryview(bytearray(size))
+ while n:
+  m=b[:min(n,size)]
+  i=0
+  while i<len(m):i+=sys.stdin.buffer.readinto(m[i:])
+  f.write(binascii.a2b_base64(m))
+  n-=len(m)
+  print('\x06',end='')
+def tell():
+ gc.collect()
+ print(f.tell())
+def close():f.close()
+def discard(p):
+ try:f.close()
+ except OSError:pass
+ os.remove(p)
+def load(p):
+ global f
+ f=open(p,'rb')
+ print(os.stat(p)[6])
+def read(n):print(binascii.b2a_base64(f.read(n)).decode(),end='')
+def digest(p):
  h=hashlib.sha256();b=bytearray(1024);m=memoryview(b)
  with open(p,'rb') as f:
   while 1:
@@ -61,7 +85,24 @@ def _midge_h(p):
    if not n:break
    h.update(m[:n])
  print(binascii.hexlify(h.digest()).decode())
+def remove(p):os.remove(p)
+def free(p):
+ s=os.statvfs(p)
+ print(s[0]*s[3])
 """
+
+
+class NoRepl(Timeout):
+    """The board did not come to its REPL. `talks`: a program ran on that Ctrl-C does not stop; else nobody answered."""
+
+    code = "board.no_repl"
+
+    def __init__(self, port: str, seconds: float, talks: bool) -> None:
+        super().__init__(port, "entering its raw REPL", seconds)
+        self.talks = talks
+        why = "Its program goes on and is not stopped by Ctrl-C." if talks else "It says nothing."
+        do = "Run this again and press the board's reset button meanwhile: midge interrupts a board that boots."
+        BoardError.__init__(self, f"{self.what} {why}", do)
 
 
 class Transport(Protocol):
@@ -78,12 +119,14 @@ class Transport(Protocol):
     def exec(self, code: str, timeout: float | None = 10.0, on_output: Callable[[str], None] | None = None) -> str:
         """Runs code on the board and returns what it printed; `on_output` gets it line by line instead.
 
-        Interrupts whatever runs. `timeout` (s) spans the whole call; None waits for ever. Raises RemoteError.
+        Interrupts whatever runs, in ENTER_TIMEOUT at most (NoRepl). `timeout` (s) spans all the rest; None waits for
+        ever. Raises RemoteError.
         """
         ...
 
     def put(self, path: str, data: bytes, progress: Progress | None = None) -> None:
-        """Writes a file, its folders too, and verifies it by SHA-256 on the board. Raises Full, HashMismatch."""
+        """Writes a file, its folders too, and verifies it by SHA-256 on the board. A file that the board could not
+        write whole is removed. Raises Full, HashMismatch."""
         ...
 
     def get(self, path: str, progress: Progress | None = None) -> bytes:
@@ -123,37 +166,34 @@ class Transport(Protocol):
         ...
 
 
-class _RawRepl(MpremoteTransport):  # type: ignore[misc] - mpremote has no types
-    """mpremote's protocol on our line. Its own constructor opens the port, and loses why it could not."""
-
-    def __init__(self, line: Line) -> None:
-        self.serial = line
-        self.in_raw_repl = False
-        self.use_raw_paste = True
-        self.mounted = False
-        self.is_pty = True  # `read` waits on our line; the other way polls every 10 ms
-
-
 class SerialTransport:
     """The transport over a serial port, a pty or any pyserial URL.
 
     `name` is how messages call the port when its path says little (`virtual`). Raises NotFound, Busy at once; the
-    board itself is first spoken to by `exec` and what stands on it.
+    board itself is first spoken to by `exec` and what stands on it. `listing` tells what is plugged in: a board that
+    resets may come back as another port, and is found again by its USB serial number.
     """
 
     listens = True
 
-    def __init__(self, path: str, name: str | None = None, time_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: str,
+        name: str | None = None,
+        time_scale: float = 1.0,
+        listing: Callable[[], list[ports.Port]] = ports.plugged_in,
+    ) -> None:
         self.path = path
         self.name = name or path
         self.time_scale = time_scale
+        self._listing = listing
+        self._port = ports.find(path, listing())
         self._open()
 
     def _open(self) -> None:
-        self._line = open_line(self.path, self.name, self.time_scale)
-        self._repl: Any = _RawRepl(self._line)
-        self._has_agent = False
-        self._questions = 0
+        self._line: Line = open_line(self.path, self.name, self.time_scale)
+        self._repl = RawRepl(self._line)
+        self._disturbed = False  # something was broken off, and the REPL is in whatever mode
 
     def __enter__(self) -> Self:
         return self
@@ -174,34 +214,56 @@ class SerialTransport:
         return "" if on_output else output.decode(errors="replace").replace("\r\n", "\n")
 
     def _enter(self) -> None:
-        """Interrupts what runs and enters the raw REPL. Tries again until the deadline: a board that boots is deaf."""
+        """Interrupts what runs and enters the raw REPL. Tries again until the deadline: a board that boots is deaf, a
+        program may catch what interrupts it."""
         if self._repl.in_raw_repl:
             return
-        doing, end = "entering its raw REPL", time.monotonic() + ENTER_TIMEOUT * self.time_scale
-        patience = _FIRST_TRY
-        while True:
-            try:
-                with self._operation(doing, min(patience, max(0.1, end - time.monotonic()) / self.time_scale)):
-                    self._repl.enter_raw_repl(soft_reset=False)
-                    self._synchronise()
-                break
-            except Timeout:
-                if time.monotonic() >= end:
-                    raise Timeout(self.name, doing, ENTER_TIMEOUT) from None
-                patience *= 2  # slow boards (an emulator) need longer than a board that boots is deaf
-        self._repl.use_raw_paste = True
+        end = time.monotonic() + ENTER_TIMEOUT * self.time_scale
+        patience, heard, pulsed = _FIRST_TRY, False, False
+        with self._line.within(ENTER_TIMEOUT):
+            while True:
+                try:
+                    self._try_to_enter(patience, hard=patience > _FIRST_TRY)
+                    break
+                except LineDropped:
+                    self._come_back()
+                except Timeout:
+                    heard = heard or self._line.received > 0
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise NoRepl(self.name, ENTER_TIMEOUT, heard)
+                patience = min(2 * patience, _LONGEST_TRY)
+                if not pulsed and left < ENTER_TIMEOUT * self.time_scale / 2:
+                    pulsed = True
+                    self._reset_by_line()
 
-    def _synchronise(self) -> None:
-        """Reads up to the answer to a question of our own: banners of earlier tries would be taken for answers."""
-        self._questions += 1
-        word = b"midge-%d" % self._questions
-        self._line.write(b"print('%s')\x04" % word)
-        self._repl.read_until(1, word)
-        self._repl.read_until(1, b"\x04\x04")
+    def _try_to_enter(self, patience: float, hard: bool) -> None:
+        with self._operation("entering its raw REPL", patience, stop=False):
+            self._repl.interrupt(hard=hard)
+            self._repl.enter()
+        if self._repl.is_chatty():
+            with self._operation("restarting", RESET_TIMEOUT, stop=False):
+                self._repl.soft_reset()
+        self._disturbed = False
+
+    def _reset_by_line(self) -> None:
+        """What is left where Ctrl-C does not help: a reset by DTR and RTS, if the port leads to such a circuit."""
+        if not ports.has_reset_lines(self.path, self._port):
+            return
+        with contextlib.suppress(Timeout, LineDropped), self._operation("resetting", ENTER_TIMEOUT, stop=False):
+            if self._line.pulse_reset():
+                self._repl.interrupt_boot()
+
+    def _come_back(self) -> None:
+        """After a reset's loss of the line. Raises LineDropped where the board could not be told from another one."""
+        if not (self._port and self._port.serial_number):
+            raise LineDropped(self.name, "entering its raw REPL")
+        self.reopen(_USB_VANISH_TIMEOUT)
 
     @contextlib.contextmanager
-    def _operation(self, doing: str, timeout: float | None) -> Generator[None]:
-        """One deadline over everything inside; mpremote's errors become ours. Ends in a known state or none."""
+    def _operation(self, doing: str, timeout: float | None, *, stop: bool = True) -> Generator[None]:
+        """One deadline over everything inside; mpremote's errors become ours. Ends in a known state or none; with
+        `stop`, what is broken off does not run on."""
         self._line.begin(doing, timeout)
         finished = False
         try:
@@ -212,29 +274,43 @@ class SerialTransport:
         finally:
             if not finished:
                 self._repl.in_raw_repl = False
+                self._disturbed = True
+                if stop:
+                    self._stop()
+
+    def _stop(self) -> None:
+        with contextlib.suppress(LineDropped, Timeout):
+            self._line.begin("stopping", _STOP_TIMEOUT, last=True)
+            self._line.write(b"\x03")
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _load_agent(self) -> None:
-        if not self._has_agent:
-            self.exec(_AGENT)
-            self._has_agent = True
+    def _agent(self, call: str, timeout: float = 10.0) -> str:
+        """Calls a function of the agent; the board gets it when it has none yet."""
+        name = _agent_name()
+        try:
+            return self.exec(f"{name}[{call[: call.index('(')]!r}]{call[call.index('(') :]}", timeout)
+        except RemoteError as error:
+            if f"'{name}'" not in error.traceback:
+                raise
+        self.exec(f"import builtins as {name}\n{name}={{'b':{name}}}\n{name}['b'].exec({_AGENT!r},{name})")
+        return self._agent(call, timeout)
 
     def put(self, path: str, data: bytes, progress: Progress | None = None) -> None:
         """Writes a file and verifies it, see `Transport.put`."""
-        self._load_agent()
-        try:
-            self.exec(f"_midge_d({path!r})\n_midge_f=open({path!r},'wb')")
-            self._send(data, progress)
-            self.exec("_midge_f.close()", timeout=30)
-        except RemoteError as error:
-            with contextlib.suppress(RemoteError):
-                self.exec("_midge_f.close()")
-            if _NO_SPACE.search(error.traceback):
-                raise Full(len(data), self.free_bytes()) from None
-            raise
-        if self.sha256(path) != hashlib.sha256(data).hexdigest():
-            raise HashMismatch(path)
+        with self._line.within(_FILE_TIMEOUT + ENTER_TIMEOUT + len(data) / _SLOWEST):
+            try:
+                self._agent(f"create({path!r})")
+                self._send(data, progress)
+                self._agent("close()", timeout=30)
+            except RemoteError as error:
+                with contextlib.suppress(RemoteError):
+                    self._agent(f"discard({path!r})", timeout=30)
+                if _NO_SPACE.search(error.traceback):
+                    raise Full(len(data), self.free_bytes()) from None
+                raise
+            if self.sha256(path) != hashlib.sha256(data).hexdigest():
+                raise HashMismatch(path)
 
     def _send(self, data: bytes, progress: Progress | None) -> None:
         """All of it; a heap too small for a chunk gets smaller ones, from where the board says it is."""
@@ -247,7 +323,7 @@ class SerialTransport:
                 if "MemoryError" not in error.traceback or chunk <= SMALLEST_CHUNK:
                     raise
             chunk //= 2
-            done = int(self.exec("import gc\ngc.collect()\nprint(_midge_f.tell())"))
+            done = int(self._agent("tell()"))
 
     def _stream(self, data: bytes, done: int, chunk: int, progress: Progress | None) -> None:
         """`data` from `done` on to the board's stdin as base64. The board acknowledges a chunk when it is written, so
@@ -255,7 +331,7 @@ class SerialTransport:
         error = b""
         with self._operation("sending a file", _CHUNK_TIMEOUT):
             length = 4 * -(-(len(data) - done) // 3)
-            self._repl.exec_raw_no_follow(f"_midge_w({length},{4 * chunk // 3})")
+            self._repl.exec_raw_no_follow(f"{_agent_name()}['write']({length},{4 * chunk // 3})")
             for at in range(done, len(data), chunk):
                 self._line.begin("sending a file", _CHUNK_TIMEOUT)
                 self._line.write(binascii.b2a_base64(data[at : at + chunk], newline=False))
@@ -278,67 +354,75 @@ class SerialTransport:
 
     def get(self, path: str, progress: Progress | None = None) -> bytes:
         """A file's bytes, see `Transport.get`."""
-        self._load_agent()
-        size = int(self.exec(f"_midge_f=open({path!r},'rb')\nprint(os.stat({path!r})[6])"))
+        size = int(self._agent(f"load({path!r})"))
         data = bytearray()
-        while True:
-            chunk = binascii.a2b_base64(self.exec(f"_midge_r({CHUNK})"))
-            if not chunk:
-                break
-            data += chunk
-            if progress:
-                progress(len(data), size)
-        self.exec("_midge_f.close()")
-        if self.sha256(path) != hashlib.sha256(data).hexdigest():
-            raise HashMismatch(path)
+        with self._line.within(_FILE_TIMEOUT + size / _SLOWEST):
+            while chunk := binascii.a2b_base64(self._agent(f"read({CHUNK})")):
+                data += chunk
+                if progress:
+                    progress(len(data), size)
+            self._agent("close()")
+            if self.sha256(path) != hashlib.sha256(data).hexdigest():
+                raise HashMismatch(path)
         return bytes(data)
 
     def sha256(self, path: str) -> str:
         """The board's own digest of a file, see `Transport.sha256`."""
-        self._load_agent()
-        return self.exec(f"_midge_h({path!r})", timeout=60).strip()
+        return self._agent(f"digest({path!r})", timeout=60).strip()
 
     def remove(self, path: str) -> None:
         """Removes a file, see `Transport.remove`."""
-        self.exec(f"import os\nos.remove({path!r})")
+        self._agent(f"remove({path!r})")
 
     def free_bytes(self, path: str = "/") -> int:
         """Free bytes of a file system, see `Transport.free_bytes`."""
-        return int(self.exec(f"import os\n_s=os.statvfs({path!r})\nprint(_s[0]*_s[3])"))
+        return int(self._agent(f"free({path!r})"))
 
     # --- the running program ----------------------------------------------------------------------------------------
 
     def restart(self) -> None:
         """Soft reset into the raw REPL, see `Transport.restart`."""
+        self._enter()
         with self._operation("restarting", RESET_TIMEOUT):
-            self._repl.enter_raw_repl(soft_reset=True)
-            self._synchronise()
-        self._repl.use_raw_paste = True
-        self._has_agent = False
+            self._repl.soft_reset()
 
     def reset(self) -> None:
         """Hard reset, see `Transport.reset`. A native USB port vanishes with it and is opened anew."""
         self._enter()
         with self._operation("resetting", 10.0):
             self._repl.exec_raw_no_follow("import machine\nmachine.reset()")
-        self._repl.in_raw_repl = self._has_agent = False
-        self._line.forget()
+        self._repl.in_raw_repl = False
         try:
-            self._line.wait(_VANISH_TIMEOUT * self.time_scale)
+            if self._port and self._port.vanishes:
+                self._line.begin("resetting", _USB_VANISH_TIMEOUT)
+                self._line.drain(_USB_VANISH_TIMEOUT * self.time_scale)
+            else:
+                self._line.forget()
+                self._line.wait(_VANISH_TIMEOUT * self.time_scale)
         except LineDropped:
             self.reopen(RESET_TIMEOUT)
 
     def reopen(self, timeout: float) -> None:
-        """Closes the port and opens it again, trying until `timeout` (s) has passed. Raises NotFound, Busy."""
+        """Closes the port and opens it again, trying until `timeout` (s) has passed; a board with a USB serial number
+        is looked for under every name. Raises NotFound, Busy."""
         end = time.monotonic() + timeout * self.time_scale
         self._line.close()
         while True:
             try:
+                self.path = self._present_path()
                 return self._open()
-            except NotFound:
+            except (NotFound, Busy):  # udev gives the right to open a new port a moment after its name
                 if time.monotonic() >= end:
                     raise
                 time.sleep(0.1)
+
+    def _present_path(self) -> str:
+        if not (self._port and self._port.serial_number):
+            return self.path
+        for port in self._listing():
+            if port.same_board(self._port):
+                return port.path
+        raise NotFound(f"{self.name} has not come back.", "Plug it in again, or press its reset button.")
 
     def read(self, timeout: float) -> bytes:
         """What the running program says, see `Transport.read`."""
@@ -356,6 +440,10 @@ class SerialTransport:
         if self._repl.in_raw_repl:
             with self._operation("leaving its raw REPL", 2.0):
                 self._repl.exit_raw_repl()
+        elif self._disturbed:
+            self._disturbed = False
+            self._line.begin("leaving its raw REPL", _STOP_TIMEOUT)
+            self._line.write(b"\r\x03\x02")
 
     def close(self) -> None:
         """Frees the port, see `Transport.close`. Never raises: the line may be gone."""
@@ -364,15 +452,21 @@ class SerialTransport:
         self._line.close()
 
 
+def _agent_name() -> str:
+    """The agent's global on the board; another version of midge has another one."""
+    return f"_midge_{binascii.crc32(_AGENT.encode()):08x}"
+
+
 def _by_line(on_output: Callable[[str], None]) -> Callable[[bytes], None]:
-    """mpremote hands over single bytes, the closing 0x04 included; people want lines."""
+    """mpremote hands over what comes in pieces, the last of which ends in 0x04; people want lines."""
     held = bytearray()
 
-    def consume(byte: bytes) -> None:
-        if byte != b"\x04":
-            held.extend(byte)
-        if held and byte in (b"\n", b"\x04"):
-            on_output(held.decode(errors="replace").replace("\r\n", "\n"))
-            held.clear()
+    def consume(piece: bytes) -> None:
+        nonlocal held
+        ended = piece.endswith(_EOT)
+        held += piece.removesuffix(_EOT)
+        *lines, held = held.split(b"\n")
+        for line in [line + b"\n" for line in lines] + ([held] if ended and held else []):
+            on_output(line.decode(errors="replace").replace("\r\n", "\n"))
 
     return consume
