@@ -1,9 +1,6 @@
 # Whether an update may run: its manifest is signed by a key that the board trusts, is meant for this node, board and
 # firmware, is newer than what was confirmed here, and names exactly the files that are there. docs/updates.md has the
-# format. Every refusal is a MidgeError with a code of its own, update.*.
-#
-# /midge/<slot>/manifest: line 1 is canonical JSON (RFC 8785: keys sorted, no spaces; integers and ASCII only), line 2
-# is `alg keyid base64` of the signature over the bytes of line 1, or `none`. It is looked at before the JSON.
+# format, manifest.py reads it. Every refusal is a MidgeError with a code of its own, update.*.
 # Pure: runs on MicroPython and CPython alike. The host's tests forge manifests against this very file.
 
 import binascii
@@ -13,8 +10,8 @@ import os
 
 from . import crypto
 from .errors import MidgeError
+from .manifest import bad, first_line, read, size_of
 
-_LIMIT = 32768  # bytes of a manifest
 _LARGEST = 9007199254740991  # 2**53 - 1: integers up to here are the same in every JSON reader (RFC 7493, 2.2)
 _KEYS = ["arch", "board", "files", "firmware", "name", "schema", "version"]
 _MODELS = "/midge/models/"
@@ -30,10 +27,10 @@ def verify(folder, trust, floor, facts, active=None):
     # The manifest (a dict) of the slot in `folder`, once all of it is proved. `trust` is what /midge/trust.json holds,
     # None on a board that trusts no key: then no signature is asked for. `floor` is the highest version confirmed;
     # `active` the folder of the confirmed slot, whose manifest is good although it is not newer. Facts: see `facts`.
-    made, digest = _read(folder + "/manifest", trust)
+    made, digest = read(folder + "/manifest", trust)
     _check_form(made)
     _check_target(made, trust["node"] if trust is not None else facts["node"], facts)
-    if made["version"] <= floor and digest != _first_line(active):
+    if made["version"] <= floor and digest != first_line(active):
         raise MidgeError("update.older", "version %d, %d has run here" % (made["version"], floor))
     if "expires" in made:
         if facts["clock"] is None:
@@ -47,7 +44,7 @@ def verify(folder, trust, floor, facts, active=None):
 
 def read_trust(path):
     # What /midge/trust.json holds; None where there is none. One that does not read is no reason to trust anybody.
-    if _size(path) < 0:
+    if size_of(path) < 0:
         return None
     try:
         with open(path) as f:
@@ -64,16 +61,16 @@ def read_trust(path):
 def accept_keys(path, trust):
     # What /midge/trust.json is to hold after a rotation: the file at `path` has the two lines of a manifest, but names
     # the keys that follow, and a key that is trusted now has signed it. Its node may be "*": any that trusts that key.
-    made, _ = _read(path, trust)
+    made, _ = read(path, trust)
     if sorted(made) != ["keys", "node", "schema", "serial", "type"] or (made["schema"], made["type"]) != (1, "keys"):
-        raise _bad("it is no statement of keys")
+        raise bad("it is no statement of keys")
     if made["node"] != "*" and made["node"] != trust["node"]:
         raise MidgeError("update.wrong_node", "for %s, this is %s" % (made["node"], trust["node"]))
     if not _is_count(made["serial"]) or made["serial"] <= trust["serial"]:
         raise MidgeError("update.older", "serial %s, %d is known here" % (made["serial"], trust["serial"]))
     keys = made["keys"]
     if type(keys) is not list or not keys or not all([crypto.is_key(key) for key in keys]):
-        raise _bad("a key of it is damaged")
+        raise bad("a key of it is damaged")
     return {"keys": keys, "node": trust["node"], "serial": made["serial"]}
 
 
@@ -95,95 +92,6 @@ def facts(boards=None, node=None):
     }
 
 
-# --- the two lines ----------------------------------------------------------------------------------------------------
-
-
-def _bad(why):
-    return MidgeError("update.bad_manifest", why)
-
-
-def _read(path, trust):
-    # The dict of line 1 and the SHA-256 of that line.
-    if not 0 < _size(path) <= _LIMIT:
-        raise _bad("%s is missing or too long" % path)
-    with open(path, "rb") as f:
-        lines = f.read().split(b"\n", 2)
-    if len(lines) != 3 or lines[2]:
-        raise _bad("it is not two lines")
-    line, mark = lines[0], lines[1]
-    if trust is not None:
-        _check_signature(line, mark, trust["keys"])
-    digest = hashlib.sha256(line).digest()
-    try:
-        made = json.loads(line)
-        canonical = type(made) is dict and _digest(made) == digest
-    except (ValueError, TypeError, RuntimeError):  # no JSON, no keys to sort, nested beyond the stack
-        canonical = False
-    if not canonical:
-        raise _bad("its first line is no canonical JSON")
-    return made, digest
-
-
-def _check_signature(line, mark, keys):
-    parts = mark.split(b" ", 3)
-    named = [key for key in keys if [key["alg"].encode(), key["id"].encode()] == parts[:2]]
-    if mark == b"none":
-        raise MidgeError("update.unsigned", "this board takes signed updates only")
-    elif len(parts) != 3:
-        raise _bad("its second line is no signature")
-    elif not named:
-        raise MidgeError("update.unknown_key", "signed with a key that is not trusted here")
-    elif not crypto.verifies(named[0], line, _from_base64(parts[2])):
-        raise MidgeError("update.bad_signature", "the signature is wrong")
-
-
-def _from_base64(text):
-    # b"" for what is no base64, or not as an encoder writes it: a signature has one form.
-    try:
-        found = binascii.a2b_base64(text)
-    except ValueError:
-        return b""
-    return found if binascii.b2a_base64(found).strip() == text else b""
-
-
-def _digest(value):
-    # Of the canonical form. A duplicate key, a space, a float, an escape: the digest is another one.
-    sha = hashlib.sha256()
-    for piece in _pieces(value):
-        sha.update(piece.encode())
-    return sha.digest()
-
-
-def _pieces(value):
-    kind = type(value)
-    if kind is dict:
-        mark = "{"
-        for key in sorted(value):
-            yield '%s"%s":' % (mark, key)
-            yield from _pieces(value[key])
-            mark = ","
-        yield "}" if value else "{}"
-    elif kind is list:
-        mark = "["
-        for item in value:
-            yield mark
-            yield from _pieces(item)
-            mark = ","
-        yield "]" if value else "[]"
-    elif kind is str:
-        yield '"%s"' % value
-    elif kind is int:
-        yield str(value)
-
-
-def _first_line(folder):
-    # The SHA-256 of a manifest's first line; None where there is none.
-    if folder is None or _size(folder + "/manifest") < 0:
-        return None
-    with open(folder + "/manifest", "rb") as f:
-        return hashlib.sha256(f.read(_LIMIT).split(b"\n", 1)[0]).digest()
-
-
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
@@ -193,16 +101,16 @@ def _is_count(value):
 
 def _check_form(made):
     if [key for key in sorted(made) if key != "expires"] != _KEYS or made["schema"] != 1:
-        raise _bad("its keys are not those of schema 1")
+        raise bad("its keys are not those of schema 1")
     if not _is_count(made["version"]) or not _is_count(made.get("expires", 1)):
-        raise _bad("a number is none, or out of range")
+        raise bad("a number is none, or out of range")
     if type(made["name"]) is not str or type(made["files"]) is not dict:
-        raise _bad("its name is no text, or its files are no table")
+        raise bad("its name is no text, or its files are no table")
     for entry in made["files"].values():
         if type(entry) is not list or len(entry) != 2:
-            raise _bad("a file has no length and hash")
+            raise bad("a file has no length and hash")
     if type(made["firmware"]) is not list or len(made["firmware"]) != 2:
-        raise _bad("its firmware is no range")
+        raise bad("its firmware is no range")
 
 
 def _check_target(made, node, facts):
@@ -224,7 +132,7 @@ def _numbers(text):
     except (ValueError, AttributeError):
         found = ()
     if ".".join([str(number) for number in found]) != text:
-        raise _bad("%s is no firmware version" % text)
+        raise bad("%s is no firmware version" % text)
     return found
 
 
@@ -234,7 +142,7 @@ def _numbers(text):
 def _check_files(folder, files):
     for path, (length, digest) in files.items():
         place = _place(folder, path)
-        size = _size(place)
+        size = size_of(place)
         if size < 0:
             raise MidgeError("update.missing_file", path)
         elif size != length:
@@ -267,15 +175,6 @@ def _place(folder, path):
         if part in ("", ".", "..") or not all([letter in _LETTERS for letter in part]):
             raise MidgeError("update.bad_path", path)
     return folder + "/" + "/".join(parts)
-
-
-def _size(path):
-    # Bytes of a file; -1 where there is none.
-    try:
-        found = os.stat(path)
-    except OSError:
-        return -1
-    return found[6] if found[0] & 0x8000 else -1
 
 
 def _hash(path):

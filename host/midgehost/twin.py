@@ -1,7 +1,7 @@
 """The pure device modules, on the host: one implementation of detectors, features, records and forests, run twice.
 
-Detectors, features, records, forests and the check of updates import nothing that CPython lacks. They are loaded from the device package
-by path, under a private name: `midge` itself is importable on boards only.
+Detectors, features, records, forests and the check of updates import nothing that CPython lacks. They are loaded from
+the device package by path, under a private name: `midge` itself is importable on boards only.
 
 A board's floats are single precision. CPython's are not, so `detector()` and `feed()` round what goes in, and the
 modules keep their state in single-precision arrays: the alarms are those of a board.
@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 from midgehost.resources import firmware_dir
 
 _PACKAGE = "_midge_device"
-PURE = ("anomaly", "crypto", "errors", "features", "fft", "forest", "records", "update")
+PURE = ("anomaly", "crypto", "errors", "features", "fft", "forest", "manifest", "records", "update")
 DETECTORS = ("window", "multiscale", "context")
 
 
