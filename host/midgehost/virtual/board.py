@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from midgehost.errors import BoardError, NotFound, Timeout
-from midgehost.virtual.engine import Chip, Engine
+from midgehost.ports import Port
+from midgehost.virtual.engine import Chip, Engine, Firmware
 from midgehost.virtual.flash_image import FlashImage
 from midgehost.virtual.line import Line
 from midgehost.virtual.peripherals import Peripherals
@@ -25,6 +26,7 @@ from midgehost.virtual.power import PowerCut, Torn
 from midgehost.virtual.process import heap_bytes, require_interpreter
 from midgehost.virtual.profile import PROFILES
 
+_USB = (0x2E8A, 0x0005)  # a Pico that runs MicroPython
 _BOOT_S = 20.0  # generous: 0.1 s on an idle machine
 
 
@@ -36,7 +38,9 @@ class Sensor(Protocol):
 
 class VirtualBoard:
     """One board. `flash` None is a fresh flash that is gone at the end. `heap` and `flash_bytes` default to the
-    profile's; `link` is a path that always names the board's line; `bps` and `noise` are faults of the line (Line).
+    profile's; `link` is a path that always names the board's line; `bps` and `noise` are faults of the line (Line);
+    `usb_away` makes its USB native: the port is away for so many seconds after a hard reset, and has another name then.
+    `on_bootloader` is called in the engine's thread when the board has left its line for its boot ROM (VirtualPico).
 
     Raises Missing or NotFound where the interpreter cannot run, Busy where another board has the flash or the link.
     """
@@ -53,18 +57,24 @@ class VirtualBoard:
         bps: int | None = None,
         noise: float = 0.0,
         seed: int = 0,
+        usb_away: float | None = None,
+        on_bootloader: Callable[[], None] | None = None,
     ) -> None:
         require_interpreter()
         if profile not in PROFILES:
             raise NotFound(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
         self.profile = PROFILES[profile]
         program_heap = heap_bytes(heap or self.profile.heap)
-        self._image = FlashImage(flash, flash_bytes or self.profile.flash_bytes)
+        nbytes = flash_bytes or self.profile.flash_bytes
+        self._image = FlashImage(flash, lambda: b"\xff" * nbytes)
         self.flash = self._image.path
         digest = hashlib.sha256(str(self.flash).encode()).digest()
         unique_id = digest[: self.profile.unique_id_bytes]
         chip = Chip(self.profile, program_heap, self.flash, unique_id)
         self._engine = Engine(chip, Line(Path(link) if link else None, bps, noise, seed))
+        self._engine.on_bootloader = on_bootloader
+        self._engine.usb_away_s = usb_away
+        self._unique_id = unique_id.hex().upper()
         for sensor in sensors:
             sensor.attach(self._engine.peripherals)
 
@@ -72,6 +82,13 @@ class VirtualBoard:
     def path(self) -> str:
         """The serial port to open; empty while unplugged."""
         return self._engine.line.path
+
+    @property
+    def port(self) -> Port:
+        """The board as the operating system lists it: with native USB as hardware, else as the virtual board it is."""
+        if self._engine.usb_away_s is None:
+            return Port(self.path, self._unique_id, virtual=f"virtual {self.profile.name}")
+        return Port(self.path, self._unique_id, *_USB, "Board in FS mode", "1-1:1.0")
 
     @property
     def pins(self) -> Pins:
@@ -108,6 +125,10 @@ class VirtualBoard:
                 self.close()
                 raise
         return self
+
+    def install(self, firmware: Firmware) -> None:
+        """Other firmware, from the next boot on: what the board then says of itself."""
+        self._engine.firmware = firmware
 
     def close(self) -> None:
         """Ends the board and its line. Its flash stays, if it was given one."""

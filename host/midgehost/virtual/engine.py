@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import select
 import struct
 import threading
@@ -41,6 +42,14 @@ class Chip:
     unique_id: bytes
 
 
+@dataclass(frozen=True)
+class Firmware:
+    """What the board says of its firmware; empty where the interpreter's own words and the profile's will do."""
+
+    version: tuple[int | str, ...] = ()  # sys.implementation.version
+    machine: str = ""  # sys.implementation._machine
+
+
 class Engine:
     """Owns the interpreter and the line. Methods without `_` are called through `call`, except `call` and `stop`."""
 
@@ -51,6 +60,10 @@ class Engine:
         self.torn: list[Torn] = []
         self.complaint = ""  # why the last boot failed
         self.ready = threading.Event()  # the REPL is there
+        self.firmware = Firmware()
+        self.on_bootloader: Callable[[], None] | None = None  # what a boot ROM does; None: there is none
+        self.usb_away_s: float | None = None  # native USB: the port is away that long after a hard reset
+        self._returns: float | None = None  # when it comes back
         self._chip = chip
         self._console = Console()
         self._interpreter: Interpreter | None = None
@@ -67,6 +80,7 @@ class Engine:
             _ops.READY: self._on_ready,
             _ops.STDOUT: self._on_stdout,
             _ops.RESET: self._on_reset,
+            _ops.BOOTLOADER: self._on_bootloader,
             _ops.POWER_CUT: self._on_power_cut,
             _ops.CLOCK: self._on_clock,
             _ops.WDT_START: self._on_watchdog_start,
@@ -125,6 +139,7 @@ class Engine:
         self._console.restart(soft=why == "soft")
         cause = profile.cause_of[why]
         self._reset_cause = self._reset_cause if cause is None else cause
+        machine = self.firmware.machine or _MACHINE.format(profile.name)
         self._interpreter = Interpreter(
             chip.heap,
             {
@@ -137,13 +152,15 @@ class Engine:
                 "freq": profile.freq,
                 "unique_id": list(chip.unique_id),
                 "platform": profile.platform,
-                "machine": _MACHINE.format(profile.name),
+                "version": list(self.firmware.version),
+                "bootloader": self.on_bootloader is not None,
+                "machine": machine,
                 "uname": {
                     "sysname": profile.platform,
                     "nodename": profile.platform,
-                    "release": "1.29.0",
-                    "version": _MACHINE.format(profile.name),
-                    "machine": _MACHINE.format(profile.name),
+                    "release": ".".join(map(str, self.firmware.version[:3])) or "1.29.0",
+                    "version": machine,
+                    "machine": machine,
                 },
                 "reset_cause": self._reset_cause,
                 "reset_causes": dict(profile.reset_causes),
@@ -161,7 +178,20 @@ class Engine:
         self.line.send(b"MPY: soft reboot\r\n" if why == "soft" else f"midge: reset ({why})\r\n".encode())
         if why != "soft":
             self.peripherals.reset()
+            self._leave_usb()
         self._boot(why)
+
+    def _leave_usb(self) -> None:
+        if self.usb_away_s is not None:
+            self.line.unplug()
+            self._returns = time.monotonic() + self.usb_away_s
+
+    def _return_to_usb(self) -> None:
+        self._returns = None
+        taken = pty.openpty()  # its old name, by somebody else
+        self.line.plug()
+        for descriptor in taken:
+            os.close(descriptor)
 
     # --- the loop
 
@@ -184,6 +214,10 @@ class Engine:
             if self._interpreter is not board:  # its descriptors are closed, or another's by now
                 break
         self.line.drop_stalled()
+        if self.on_bootloader is not None and self.line.plugged and self.line.touched:
+            self._enter_bootloader()
+        if self._returns is not None and time.monotonic() > self._returns:
+            self._return_to_usb()
         if self._starves is not None and time.monotonic() > self._starves and self._interpreter is not None:
             self._starves = None
             self._interpreter.kill("watchdog")
@@ -208,9 +242,8 @@ class Engine:
     def _patience(self) -> float:
         if self.line.bps:
             return _PACE_S
-        if self._starves is not None:
-            return min(max(self._starves - time.monotonic(), 0.0), _TICK_S)
-        return _TICK_S
+        ends = [end for end in (self._starves, self._returns) if end is not None]
+        return min([_TICK_S, *(max(end - time.monotonic(), 0.0) for end in ends)])
 
     def _line_ready(self) -> None:
         if self.line.wants_write:
@@ -296,6 +329,18 @@ class Engine:
         assert self._interpreter is not None
         self._drain(self._interpreter)
         self._interpreter.kill("hard")
+
+    def _on_bootloader(self, _: Request) -> None:
+        assert self._interpreter is not None
+        self._drain(self._interpreter)
+        self._enter_bootloader()
+
+    def _enter_bootloader(self) -> None:
+        """The board leaves USB, and its boot ROM takes over."""
+        self.power_off()
+        self.line.unplug()
+        if self.on_bootloader is not None:
+            self.on_bootloader()
 
     def _on_power_cut(self, request: Request) -> None:
         assert self._interpreter is not None

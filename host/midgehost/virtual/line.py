@@ -9,6 +9,7 @@ import contextlib
 import os
 import pty
 import random
+import termios
 import time
 import tty
 from pathlib import Path
@@ -85,6 +86,11 @@ class Line:
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(os.ttyname(self._slave))
             fresh.replace(self._link)
+
+    @property
+    def touched(self) -> bool:
+        """Whether a client has set the line to 1200 baud, which asks boards for their bootloader."""
+        return termios.tcgetattr(self._slave)[4] == termios.B1200
 
     def unplug(self) -> None:
         """Hangs up on the client and takes the pty away."""

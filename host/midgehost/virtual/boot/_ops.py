@@ -15,6 +15,7 @@ POWER_CUT = 5  # payload: u32 offset, length, kept; never answered
 CLOCK = 6  # payload: i64 seconds that the board's clock is ahead of the host's
 WDT_START = 7  # payload: u32 ms
 WDT_FEED = 8
+BOOTLOADER = 9  # never answered
 
 PIN_OPEN = 16  # a: number, or the payload is a name -> the number
 PIN_INIT = 17  # a: number, b: mode, c: pull

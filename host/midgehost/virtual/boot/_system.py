@@ -9,7 +9,9 @@ def make(link, controller, board):
         link.request(_ops.RESET)
 
     def bootloader(timeout_ms=0):
-        raise NotImplementedError("a virtual board has no bootloader to enter")
+        if not board["bootloader"]:
+            raise NotImplementedError("a virtual board has no bootloader to enter")
+        link.request(_ops.BOOTLOADER)
 
     frequency = [board["freq"]]
 
