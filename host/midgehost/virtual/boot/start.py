@@ -52,7 +52,12 @@ def _setup():
         return namedtuple(title, tuple(fields))(*fields.values())
 
     real = sys.implementation
-    identity = {"name": real.name, "version": tuple(board["version"]) or real.version, "_machine": board["machine"], "_mpy": real._mpy}
+    identity = {
+        "name": real.name,
+        "version": tuple(board["version"]) or real.version,
+        "_machine": board["machine"],
+        "_mpy": real._mpy,
+    }
     uname = named("uname", board["uname"])
     _module.Module(
         sys,
