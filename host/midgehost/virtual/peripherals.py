@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,10 +66,17 @@ class Request:
 
 
 class Peripherals:
-    """Everything outside the board's processor. `analog` maps ADC pins to their sources."""
+    """Everything outside the board's processor. `analog` maps ADC pins to their sources; `now` is the time in seconds
+    by which recordings play and the pins keep their history."""
 
-    def __init__(self, profile: Profile, interrupt: Callable[[int, int], None]) -> None:
-        self.pins = Pins(interrupt)
+    def __init__(
+        self,
+        profile: Profile,
+        interrupt: Callable[[int, int], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now = now
+        self.pins = Pins(interrupt, now)
         self.analog: dict[int, AnalogSource] = {}
         self.pwm: dict[int, tuple[int, int]] = {}  # pin -> (Hz, duty of 65535)
         self._profile = profile
@@ -92,6 +100,10 @@ class Peripherals:
         default_sda, default_scl = self._profile.sensor_pins
         wiring = default_sda if sda is None else sda, default_scl if scl is None else scl
         self._devices[*wiring, device.address] = device
+
+    def device(self, sda: int, scl: int, address: int) -> I2CDevice | None:
+        """What answers at that address on those two pins."""
+        return self._devices.get((sda, scl, address))
 
     def reset(self) -> None:
         """What a reset of the processor does to its outputs."""
@@ -147,7 +159,7 @@ class Peripherals:
         return bytes(self._profile.i2c_pins(bus, sda, scl))
 
     def _i2c(self, request: Request) -> bytes:
-        device = self._devices.get((request.b, request.c, request.a))
+        device = self.device(request.b, request.c, request.a)
         if device is None:
             raise OSError(errno.EIO, "no device answers")
         if request.data:

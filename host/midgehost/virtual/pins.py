@@ -32,7 +32,8 @@ class _Pad:
 class Pins:
     """Pads by number. `pins[15]` is the level now; `drive` sets an input from outside. Used from any thread."""
 
-    def __init__(self, interrupt: Callable[[int, int], None]) -> None:
+    def __init__(self, interrupt: Callable[[int, int], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._interrupt = interrupt  # (pin, edge), called with the lock held
         self._pads: defaultdict[int, _Pad] = defaultdict(_Pad)
         self._history: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
@@ -43,7 +44,7 @@ class Pins:
             return self._pads[pin].level
 
     def history(self, pin: int) -> list[tuple[float, int]]:
-        """Every change of level: (`time.monotonic()` seconds, new level)."""
+        """Every change of level: (seconds by the clock that it was made with, new level)."""
         with self._changed:
             return list(self._history[pin])
 
@@ -85,7 +86,7 @@ class Pins:
             yield pad
             if pad.level == was:
                 return
-            self._history[pin].append((time.monotonic(), pad.level))
+            self._history[pin].append((self._now(), pad.level))
             edge = _ops.RISING if pad.level else _ops.FALLING
             if pad.edges & edge:
                 self._interrupt(pin, edge)

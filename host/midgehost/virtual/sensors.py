@@ -9,7 +9,7 @@ import errno
 import math
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -34,7 +34,7 @@ class Recording:
     """Samples that play: at `rate_hz`, or (None) one further with every reading.
 
     `end` says what follows the last sample: it stays, it all begins again, or the sensor stops answering. `position` is
-    the number of the sample that the next reading shows.
+    the number of the sample that the next reading shows, `now` the clock it plays by: its board's, once it is wired.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Recording:
         self.end: End = end
         self.faults = faults
         self.position = 0
+        self.now: Callable[[], float] = time.monotonic
         self._began: float | None = None
 
     @classmethod
@@ -75,7 +76,7 @@ class Recording:
         Raises OSError(EIO) where the sensor does not answer.
         """
         if self.rate_hz is not None:
-            now = time.monotonic()
+            now = self.now()
             self._began = now if self._began is None else self._began
             elapsed = now - self._began
             if output_hz is not None:
@@ -129,6 +130,7 @@ class Mpu6050:
 
     def attach(self, peripherals: Peripherals) -> None:
         """Wires it to its pins."""
+        self.recording.now = peripherals.now
         peripherals.attach(self, *self._wiring)
 
     def power_on(self) -> None:
@@ -174,6 +176,7 @@ class AnalogueInput:
 
     def attach(self, peripherals: Peripherals) -> None:
         """Wires it to its pin."""
+        self.recording.now = peripherals.now
         peripherals.analog[self.pin] = self._read
 
     def _read(self) -> int:
