@@ -10,7 +10,7 @@ from midgehost.resources import state_dir, write_whole
 
 
 @dataclass(frozen=True)
-class Tested:
+class ProvedOn:
     """The board's name (empty: no board file fits) and MicroPython's version, `1.26.1`."""
 
     board: str
@@ -20,22 +20,22 @@ class Tested:
 def remember(node: str, board: str, version: str) -> None:
     """Records that a node was verified on that board and firmware. Replaces what was known of the node."""
     known = _read()
-    known[node] = Tested(board, version)
+    known[node] = ProvedOn(board, version)
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     table = {name: asdict(one) for name, one in sorted(known.items())}
     write_whole(path, json.dumps(table, indent=1).encode())
 
 
-def tested(node: str) -> Tested | None:
+def tested(node: str) -> ProvedOn | None:
     """What was recorded of a node, if anything was."""
     return _read().get(node)
 
 
-def _read() -> dict[str, Tested]:
+def _read() -> dict[str, ProvedOn]:
     try:
         table = json.loads(_path().read_text(encoding="utf-8"))
-        return {name: Tested(str(one["board"]), str(one["version"])) for name, one in table.items()}
+        return {name: ProvedOn(str(one["board"]), str(one["version"])) for name, one in table.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # nothing was recorded, or nothing readable: a record is a help, never a need
 

@@ -29,5 +29,5 @@ class Watch:
 def transfer(console: Console) -> Generator[Watch]:
     """A bar while a transfer runs; it goes away at the end."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         yield Watch(bars)

@@ -224,8 +224,7 @@ def _opened(url: str, end: float) -> Generator[http.client.HTTPResponse]:
     request = urllib.request.Request(url, headers={"User-Agent": "midge"})
     seconds = max(0.1, min(_SILENCE_S, end - time.monotonic()))
     try:
-        with opener.open(request, timeout=seconds) as response:
-            yield response
+        response = opener.open(request, timeout=seconds)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 404:
@@ -234,7 +233,12 @@ def _opened(url: str, end: float) -> Generator[http.client.HTTPResponse]:
     except urllib.error.URLError as error:
         raise Offline(_site(), _reason(error.reason)) from None
     except (http.client.HTTPException, OSError) as error:
-        raise BrokenDownload(url, _reason(error)) from None
+        raise Offline(_site(), _reason(error)) from None
+    with response:
+        try:
+            yield response
+        except (http.client.HTTPException, OSError) as error:
+            raise BrokenDownload(url, _reason(error)) from None
 
 
 def _reason(error: object) -> str:
