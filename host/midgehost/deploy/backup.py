@@ -42,6 +42,7 @@ BOOT = "/boot.py"
 _TRANSIENT = frozenset({HOLD, f"{HOLD}.new"})  # of the moment: neither kept nor restored
 _STARTERS = (BOOT, MAIN, ACTIVE, TRIAL)  # what makes a board start something: away first, back last, in this order
 _SPARE_BLOCKS = 4  # littlefs's own copies while it writes
+_FLASH_IT = "Flash the backup's image in place of the file system, or restore it on an erased board."
 _AGENT = """
 import os,binascii
 def _midge_tree():
@@ -330,7 +331,8 @@ def _check_trust(transport: Transport, backup: FileSystem, tree: Tree, with_trus
         if path not in tree.files or not holds_node or (with_trust and not adopted):
             continue
         if not _same(transport, path, backup.files.get(path)):
-            raise Protected(f"The board {what}: older software would come back unsigned", deploy)
+            why = f"The board {what}: what it has outgrown would come back"
+            raise Protected(why, deploy if adopted else "With --with-trust it gets the backup's floor.")
     for path, data in backup.files.items() if adopted and holds_node else ():
         guards = path == MAIN or path.startswith(BASE)
         if guards and path in tree.files and not _same(transport, path, data):
@@ -382,4 +384,6 @@ def _send(transport: Transport, backup: FileSystem, order: list[str], progress: 
             transport.put(path, backup.files[path], _shifted(progress, done, total))
         except HashMismatch:
             raise Damaged(path) from None
+        except Full as error:  # a file system full to the last block: wear levelling has taken two of them since
+            raise NoRoom(total - done, max(0, min(error.free, total)), _FLASH_IT) from None
         done += len(backup.files[path])

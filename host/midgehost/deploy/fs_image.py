@@ -45,16 +45,18 @@ class BadBackup(BackupError):
 
 
 class NoRoom(BackupError):
-    """The files do not fit a file system of that size. Sizes in bytes."""
+    """The files do not fit a file system. Sizes in bytes."""
 
     code = "backup.no_room"
 
-    def __init__(self, needed: int, available: int) -> None:
+    def __init__(
+        self,
+        needed: int,
+        available: int,
+        do: str = "Delete files, or choose a board or firmware with a larger file system.",
+    ) -> None:
         self.needed, self.available = needed, available
-        super().__init__(
-            f"The files need {needed:,} bytes, the file system has {available:,}.",
-            "Delete files, or choose a board or firmware with a larger file system.",
-        )
+        super().__init__(f"The files need {needed:,} bytes, the file system has room for {available:,}.", do)
 
 
 @dataclass(frozen=True)

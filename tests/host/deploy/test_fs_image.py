@@ -96,7 +96,7 @@ def test_a_file_system_of_fat_may_take_more_room_as_an_image() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(NoRoom, match=r"300,000 bytes, the file system has 262,144"):
+    with pytest.raises(NoRoom, match=r"300,000 bytes, the file system has room for 262,144"):
         encode(system({"/x": bytes(300_000)}))
 
 
