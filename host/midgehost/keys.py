@@ -219,32 +219,44 @@ class KeyStore:
             for file in files
         ]
 
-    def new(self, name: str, alg: Alg, passphrase: str) -> KeyInfo:
-        """Makes a key. Raises KeyExists, NotFound for an impossible name."""
+    def find(self, name: str) -> KeyInfo:
+        """The newest key of that name, or the key with that id. Raises NoKey."""
+        keys = self.keys()
+        for key in reversed(keys):
+            if name in (key.name, key.id):
+                return key
+        raise NoKey(name, sorted({key.name for key in keys}))
+
+    def require_free(self, name: str) -> None:
+        """Raises KeyExists, or NotFound for an impossible name."""
         if not re.fullmatch("[a-z0-9][a-z0-9-]{0,31}", name):
             raise NotFound(f"A key cannot be called {name!r}.", "Use small letters, digits and hyphens.")
         if any(file.name == name for file in self._files()):
             raise KeyExists(name)
+
+    def new(self, name: str, alg: Alg, passphrase: str) -> KeyInfo:
+        """Makes a key. Raises as `require_free`."""
+        self.require_free(name)
         self._write(SigningKey(name, 0, alg, _make(alg)), passphrase)
-        return self._info(name)
+        return self.find(name)
 
     def open(self, name: str, passphrase: str) -> SigningKey:
-        """The newest key of that name, or the key with that id. Raises NoKey, WrongPassphrase."""
-        return self._open(self._find(name), passphrase)
+        """The key that `find` finds. Raises NoKey, WrongPassphrase."""
+        return self._open(self._file(self.find(name)), passphrase)
 
     def rotate(self, name: str, passphrase: str, alg: Alg | None = None) -> KeyInfo:
         """Makes the newest key's successor, under the same passphrase. Raises as `open`."""
         old = self.open(name, passphrase)
         new = SigningKey(old.name, old.serial + 1, alg or old.alg, _make(alg or old.alg))
         self._write(new, passphrase, old)
-        return self._info(new.id)
+        return self.find(new.id)
 
     def statements(self, key_id: str, passphrase: str) -> list[bytes]:
         """What leads a board from that key to the newest, in order; each holds an HS256 successor's secret in clear.
 
         Raises as `open`, also where the passphrase of a successor is another one.
         """
-        start = self._find(key_id)
+        start = self.find(key_id)
         later = [file for file in self._files() if file.name == start.name and file.serial > start.serial]
         lines: list[bytes] = []
         for file in later:
@@ -254,16 +266,8 @@ class KeyStore:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
-    def _info(self, name: str) -> KeyInfo:
-        file = self._find(name)
-        return next(info for info in self.keys() if info.id == file.id)
-
-    def _find(self, name: str) -> _File:
-        files = self._files()
-        for file in reversed(files):
-            if name in (file.name, file.id):
-                return file
-        raise NoKey(name, sorted({file.name for file in files}))
+    def _file(self, key: KeyInfo) -> _File:
+        return self._read(self.folder / f"{key.name}.{key.serial}.json")
 
     def _files(self) -> list[_File]:
         if not self.folder.is_dir():

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "init": "init",
     "deploy": "deploy",
     "remove": "remove",
+    "keys": "keys",
     "backup": "backup",
     "restore": "restore",
     "monitor": "monitor",
