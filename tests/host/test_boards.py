@@ -105,6 +105,12 @@ def test_adding_a_board_is_adding_a_file(config: Path) -> None:
     assert found is board("shaker")
 
 
+def test_what_fits_two_boards_is_neither(config: Path) -> None:
+    (config / "twin.toml").write_text(changed(shipped("pico"), name='"twin"'))
+    assert identify("rp2", "Raspberry Pi Pico with RP2040") is None
+    assert identify("rp2", "Raspberry Pi Pico W with RP2040") is board("pico-w")
+
+
 def test_a_person_may_replace_a_shipped_board(config: Path) -> None:
     (config / "pico.toml").write_text(changed(shipped("pico"), clock_mhz="200"))
     assert board("pico").clock_mhz == 200
@@ -117,6 +123,9 @@ def test_a_person_may_replace_a_shipped_board(config: Path) -> None:
         ({"clock_mhz": "0"}, "clock_mhz", ">= 1"),
         ({"heap_bytes": '"a lot"'}, "heap_bytes", "Expected `int`"),
         ({"fs_bytes": "3_000_000"}, "fs_bytes", "larger than the flash"),
+        ({"flash_bytes": "2_097_152\nheap_online_bytes = 300_000"}, "heap_online_bytes", "more than heap_bytes"),
+        ({"drive": '"RPI-RP2"\nchip = "rp2040"'}, "flash.chip", "belongs to method esptool"),
+        ({"default_adc": "26\ni2c.2.sda = [4]"}, "i2c.2", "the buses 0 and 1"),
         ({"machine": "['[']"}, "machine", "no regular expression"),
         ({"judged": '["heap_byte"]'}, "judged", "no number of this file"),
         ({"arches": '["xtensawin"]'}, "firmware.arch", "not among the board's arches"),
@@ -142,6 +151,14 @@ def test_a_wrong_file_names_the_key(tmp_path: Path, keys: dict[str, str], key: s
         read_board(path)
     assert refused.value.key == key
     assert str(path) in str(refused.value)
+
+
+def test_images_need_a_way_onto_the_board(tmp_path: Path) -> None:
+    path = tmp_path / "pico.toml"
+    path.write_text(re.sub(r"\[flash\]\n(\w+ = .*\n)+", "", shipped("pico")))
+    with pytest.raises(BadBoardFile, match="images need a way") as refused:
+        read_board(path)
+    assert refused.value.key == "flash"
 
 
 def test_a_file_that_is_no_toml(config: Path) -> None:

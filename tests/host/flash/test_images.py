@@ -24,6 +24,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 PAGE = """<!doctype html><html><body><h2>Firmware</h2><h3>Releases</h3>
 <p><a class="firmware" href="/resources/firmware/RPI_PICO-20250911-v1.26.1.uf2">v1.26.1 (2025-09-11) .uf2</a>
  / <a href="/resources/firmware/RPI_PICO-20250911-v1.26.1.elf">[.elf]</a>
+ / <a href="/resources/firmware/RPI_PICO-20250911-v1.26.1.bin">[.bin]</a>
  / <a href="https://github.com/micropython/micropython/releases/tag/v1.26.1">[Release notes]</a></p>
 <p><a class="firmware" href="/resources/firmware/RPI_PICO-20231005-v1.21.0.uf2">v1.21.0</a></p>
 <p><a class="firmware" href="/resources/firmware/RPI_PICO-20230426-v1.9.0.uf2">v1.9.0</a></p>
@@ -185,6 +186,24 @@ def test_a_bad_download_leaves_nothing(
     assert not cache.exists() or list(cache.iterdir()) == []
     site.answers[IMAGE] = uf2()
     assert images.get(board("pico")).version == "1.26.1"
+
+
+def test_a_download_without_end(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunks(request: BaseHTTPRequestHandler) -> None:
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        for _ in range(50):
+            request.wfile.write(b"100\r\n" + bytes(256) + b"\r\n")
+        request.wfile.write(b"0\r\n\r\n")
+        request.close_connection = True
+
+    monkeypatch.setattr(images, "_LARGEST", 10_000)
+    site.answers[IMAGE] = chunks
+    with pytest.raises(BrokenDownload, match="more than 10,000 bytes came"):
+        images.get(board("pico"))
+    assert not cache.exists()
 
 
 def test_a_slow_download_ends_at_its_deadline(site: Site, cache: Path) -> None:
