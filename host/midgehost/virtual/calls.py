@@ -33,9 +33,13 @@ class Calls:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._queue.put(done)
-        self._wake.send(b"w")
+        self.post(done)
         return future.result(_CALL_S)
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Has `action` done, and does not wait for it."""
+        self._queue.put(action)
+        self._wake.send(b"w")
 
     def serve(self) -> None:
         """Does everything that waits."""
