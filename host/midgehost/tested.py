@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,13 +19,17 @@ class ProvedOn:
 
 
 def remember(node: str, board: str, version: str) -> None:
-    """Records that a node was verified on that board and firmware. Replaces what was known of the node."""
+    """Records that a node was verified on that board and firmware. Replaces what was known of the node.
+
+    The record is a help, never a need: where none can be written, none is.
+    """
     known = _read()
     known[node] = ProvedOn(board, version)
     path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = {name: asdict(one) for name, one in sorted(known.items())}
-    write_whole(path, json.dumps(table, indent=1).encode())
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(table, indent=1).encode())
 
 
 def tested(node: str) -> ProvedOn | None:
@@ -37,7 +42,7 @@ def _read() -> dict[str, ProvedOn]:
         table = json.loads(_path().read_text(encoding="utf-8"))
         return {name: ProvedOn(str(one["board"]), str(one["version"])) for name, one in table.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # nothing was recorded, or nothing readable: a record is a help, never a need
+        return {}  # nothing was recorded, or nothing readable
 
 
 def _path() -> Path:

@@ -32,3 +32,9 @@ def test_a_damaged_record_is_no_record(state: Path, text: str) -> None:
     assert record.tested("fan-3") is None
     remember("fan-3", "pico", "1.26.1")
     assert record.tested("fan-3") == ProvedOn("pico", "1.26.1")
+
+
+def test_where_none_can_be_written_none_is(state: Path) -> None:
+    state.parent.write_text("a file where the folder would be")
+    remember("fan-3", "pico", "1.26.1")
+    assert record.tested("fan-3") is None

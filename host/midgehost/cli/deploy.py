@@ -22,9 +22,11 @@ def command(
     from rich.console import Console
 
     from midgehost import connect
+    from midgehost.boards import identify
     from midgehost.cli.progress import transfer
     from midgehost.deploy.node_folder import build_payload
     from midgehost.deploy.protocol import deploy, resuming
+    from midgehost.tested import remember
 
     began = time.monotonic()
     console = Console(quiet=as_json)
@@ -35,6 +37,8 @@ def command(
             payload = build_payload(node_dir, info, source)
         with transfer(console) as watch:
             report = deploy(board.transport, info, payload, force=force, progress=watch.progress, on_step=watch.step)
+    fitting = identify(info.platform, info.machine)
+    remember(json.loads(payload.node_json)["name"], fitting.name if fitting else "", ".".join(map(str, info.version)))
     if as_json:
         print(json.dumps({"port": port, "board": info.title, **asdict(report)}))
         return
