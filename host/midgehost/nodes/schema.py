@@ -135,6 +135,13 @@ class Monitor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     interval_s: Annotated[Number, Within(1, LONGEST_S, f"Write 1 to {LONGEST_S} seconds.")] = 10
 
 
+class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[update]`: how a new node proves itself before it replaces the one that ran."""
+
+    confirm_s: Annotated[Number, Within(0.1, 3600, "Write 0.1 to 3600 seconds.")] = 10  # healthy for so long
+    boots: Annotated[int, Within(1, 20, "Write 1 to 20 starts.")] = 3  # that may end before it has
+
+
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole node file."""
 
@@ -147,4 +154,5 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     action: tuple[Action, ...] = ()
     link: Links = Links()
     monitor: Monitor = Monitor()
+    update: Update = Update()
     watchdog_ms: Watchdog | None = None
