@@ -86,7 +86,7 @@ def test_convert_into_what_is_no_folder(models_dir: Path, tmp_path: Path, capsys
 def test_inspect_shows_where_the_heap_goes(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", str(models_dir / "mnist_cnn_int8.tflite"), "--board", "pico"]) == 0
     text = capsys.readouterr().out
-    assert "51,228" in text and "2,144" in text and "of 229,000 on Raspberry Pi Pico" in text
+    assert "51,228" in text and "2,144" in text and "of 228,800 on Raspberry Pi Pico" in text
     assert run(["inspect", str(models_dir / "ad01_int8.tflite"), "--board", "pico"]) == 0
     assert "weights in flash" in capsys.readouterr().out
     assert run(["inspect", str(models_dir / "ad01_int8.tflite"), "--board", "virtual"]) == 2
