@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "board": "board",
     "boards": "boards",
     "firmware": "firmware",
+    "flash": "flash",
     "demo": "demo",
 }
 

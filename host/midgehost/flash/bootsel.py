@@ -11,7 +11,7 @@ import re
 import string
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +83,12 @@ def drives(board_id: str = "") -> list[Drive]:
     return sorted(found.values(), key=lambda drive: str(drive.folder))
 
 
-def find(board_id: str, timeout: float = 0.0) -> Drive:
-    """The one drive of that Board-ID, writable; waits up to `timeout` seconds for it. Raises NoDrive, Ambiguous."""
+def find(board_id: str, timeout: float = 0.0, besides: Collection[Path] = ()) -> Drive:
+    """The one drive of that Board-ID, writable; waits up to `timeout` seconds for it. Drives at the folders `besides`
+    do not count. Raises NoDrive, Ambiguous."""
     end = time.monotonic() + timeout
     while True:
-        found = drives(board_id)
+        found = [drive for drive in drives(board_id) if drive.folder not in besides]
         if len(found) > 1:
             raise Ambiguous("BOOTSEL", [str(drive.folder) for drive in found])
         if found:

@@ -33,6 +33,7 @@ class VirtualPico:
         self.drive = BootselDrive(drive, restart_s=restart_s, on_boot=self._boot)
         self._file_system_at = len(self.drive.flash.data) - self.board.flash.stat().st_size
         self._blank = blank
+        self.board.install(Firmware(machine="Raspberry Pi Pico with RP2040"))
 
     @property
     def path(self) -> str:
