@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from device_files import FOLDER, LIB, files_for
@@ -43,55 +43,41 @@ def until(counter, n):
 """
 
 
-class Wire:
-    """Puts an I2C device of the virtual board on a bus of the emulated chip. `cut`: nobody answers."""
+class Loose(Mpu6050):
+    """A sensor with a wire that can be cut: nobody answers."""
 
-    def __init__(self, bus: Any, device: Mpu6050) -> None:
-        self._bus, self._device = bus, device
-        self._written = bytearray()
-        self.cut = False
-        bus.on_connect, bus.on_write_byte, bus.on_read_byte = self._connect, self._write, self._read
+    cut = False
 
-    def _connect(self, address: int, _mode: int) -> None:
-        self._written.clear()
-        self._bus.complete_connect(address == self._device.address and not self.cut)
-
-    def _write(self, value: int) -> None:
-        self._written.append(value)
-        if len(self._written) == 1:
-            self._device.write(bytes(self._written))
-        else:  # a register's value: the device wants number and value together
-            number = self._written[0] + len(self._written) - 2
-            self._device.write(bytes((number, value)))
-        self._bus.complete_write(True)
-
-    def _read(self, _acknowledge: bool) -> None:
-        self._bus.complete_read(self._device.read(1)[0])
+    def read(self, count: int) -> bytes:
+        if self.cut:
+            raise OSError(errno.EIO, "nobody answers")
+        return super().read(count)
 
 
 @pytest.fixture
-def pico() -> Iterator[EmulatedPico]:
+def sensor() -> Loose:
+    """Sample k is k, -k and 1000 - k counts at 2 g."""
+    return Loose(Recording([(k / 16384, -k / 16384, (1000 - k) / 16384) for k in range(1000)]))
+
+
+@pytest.fixture
+def pico(sensor: Loose) -> Iterator[EmulatedPico]:
     """The stock image with the modules that sampling needs, or a skip that says where to put one."""
     try:
         find_image("pico")
     except NotFound as error:
         pytest.skip(str(error))
     modules = compile_modules(["sampling", "drivers", "drivers.mpu6050"], "armv6m")
-    with EmulatedPico(files={f"{LIB}/{path}": data for path, data in modules.items()}) as pico:
+    files = {f"{LIB}/{path}": data for path, data in modules.items()}
+    with EmulatedPico(files=files, sensors=[sensor]) as pico:
         yield pico
 
 
-def ramp() -> Recording:
-    """Sample k is k, -k and 1000 - k counts at 2 g."""
-    return Recording([(k / 16384, -k / 16384, (1000 - k) / 16384) for k in range(1000)])
-
-
-def test_the_driver_samples_with_the_heap_locked(pico: EmulatedPico) -> None:
-    wire = Wire(pico.mcu.i2c[0], Mpu6050(ramp()))
+def test_the_driver_samples_with_the_heap_locked(pico: EmulatedPico, sensor: Loose) -> None:
     pico.exec("timer = False" + _OPEN + "many(20)")
-    wire.cut = True
+    sensor.cut = True
     pico.exec("many(2)")
-    wire.cut = False
+    sensor.cut = False
     pico.exec("many(20)\nn = sampler.read_into(out, 64)", 30)
     taken, errors, last = ast.literal_eval(pico.exec("print((n, sampler.errors, sampler.last_error))"))
     assert taken >= 30 and errors >= 2 and last == 5  # EIO
@@ -99,12 +85,11 @@ def test_the_driver_samples_with_the_heap_locked(pico: EmulatedPico) -> None:
     assert rows == [count for k in range(taken) for count in (k, -k, 1000 - k)]
 
 
-def test_the_driver_samples_in_a_hard_interrupt(pico: EmulatedPico) -> None:
-    wire = Wire(pico.mcu.i2c[0], Mpu6050(ramp()))
+def test_the_driver_samples_in_a_hard_interrupt(pico: EmulatedPico, sensor: Loose) -> None:
     pico.exec("timer = None" + _OPEN + "until('taken', 10)", 30)
-    wire.cut = True
+    sensor.cut = True
     pico.exec("until('errors', 3)", 30)
-    wire.cut = False
+    sensor.cut = False
     pico.exec("seen = sampler.taken + 5\nuntil('taken', seen)\nsampler.stop()", 30)
     taken, errors, last = ast.literal_eval(pico.exec("print((sampler.taken, sampler.errors, sampler.last_error))"))
     assert taken >= 15 and errors >= 3 and last == 5

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midgehost.errors import NotFound
+from midgehost.ports import announce
 
 if TYPE_CHECKING:
     from midgehost.virtual.board import Sensor
@@ -27,6 +28,10 @@ app = typer.Typer(help="Virtual boards that any serial tool can open.", no_args_
 @app.callback()
 def root() -> None:
     """Virtual boards that any serial tool can open."""
+
+
+_KIND_HELP = "`virtual`: MicroPython on a pty. `emulated:pico` or `emulated:pico-w`, `@VERSION` if not the newest: the \
+stock image in an emulator."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +73,31 @@ def _virtual(argument: str, options: Options) -> Generator[str]:
         yield board.path
 
 
+@contextmanager
+def _emulated(argument: str, options: Options) -> Generator[str]:
+    """`emulated:pico`, `emulated:pico-w`: the stock image in an emulator of its chip."""
+    from midgehost.virtual.emulated import kind_and_argument
+    from midgehost.virtual.pico.board import EmulatedBoard
+
+    kind, version, flash = kind_and_argument(argument)
+    with (
+        EmulatedBoard(
+            kind, version=version, flash=options.flash or flash, sensors=wired(options), link=options.link
+        ) as board,
+        announce(board.port),
+    ):
+        yield board.path
+
+
 KINDS: dict[str, Kind] = {
     "virtual": Kind(_virtual, SENSOR_OPTIONS | {"flash", "heap", "profile", "link"}),
+    "emulated": Kind(_emulated, SENSOR_OPTIONS | {"flash", "link"}),
 }
 
 
 @app.command()
 def start(
-    kind: Annotated[str, typer.Argument(help="`virtual`: MicroPython on a pty.")] = "virtual",
+    kind: Annotated[str, typer.Argument(help=_KIND_HELP)] = "virtual",
     flash: Annotated[Path | None, typer.Option(help="Keep the board's flash in this file.")] = None,
     heap: Annotated[str | None, typer.Option(help="Heap limit, e.g. 192k; the profile's by default.")] = None,
     profile: Annotated[str | None, typer.Option(help="What it pretends to be: esp32 or pico (default).")] = None,

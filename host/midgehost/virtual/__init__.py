@@ -8,7 +8,7 @@ from midgehost import ports
 
 
 def register() -> None:
-    """Makes the ports `virtual`, `virtual:FLASH` and `emulated:pico` known. Imports nothing heavy."""
+    """Makes the ports `virtual[:FLASH]` and `emulated:pico[-w][@VERSION][:FLASH]` known. Imports nothing heavy."""
     ports.register("virtual", _open_virtual)
     ports.register("emulated", _open_emulated)
 
@@ -22,11 +22,11 @@ def _open_virtual(argument: str, options: dict[str, Any]) -> ports.Device:
 
 
 def _open_emulated(argument: str, options: dict[str, Any]) -> ports.Device:
-    """The stock Pico image in an emulator; `emulated:pico` is the only one so far."""
-    from midgehost.errors import NotFound
-    from midgehost.virtual.emulated import EmulatedPico
+    """`emulated:pico`, `emulated:pico-w`: the stock image in an emulator. `pico@1.24.1` names its version,
+    `pico:FLASH` a file that keeps its flash."""
+    from midgehost.virtual.emulated import TIME_SCALE, kind_and_argument
+    from midgehost.virtual.pico.board import EmulatedBoard
 
-    if argument != "pico" or options:
-        raise NotFound(f"There is no emulated board {argument!r} with these options.", "Use emulated:pico, alone.")
-    pico = EmulatedPico()
-    return ports.Device("emulated:pico", "", pico.close, pico)
+    kind, version, flash = kind_and_argument(argument)
+    board = EmulatedBoard(kind, version=version, flash=flash, **options).start()
+    return ports.Device(f"emulated:{kind}", board.path, board.close, time_scale=TIME_SCALE)

@@ -1,30 +1,38 @@
-"""The stock firmware image on an emulated RP2040 (rp2040py), as a Transport: slow (0.03 of real time), but with the
-31-bit small ints, single-precision floats, armv6m viper and file system of a real Pico.
+"""The stock firmware image on an emulated RP2040, as a Transport without a serial line: everything happens within the
+calls, so tests are fast and repeatable. `pico/board.py` is the same board behind a pty.
 
     with EmulatedPico(files={"/lib/a.py": b"..."}) as pico:
         pico.exec("import a")
 
-An unaligned 32-bit access, which a Cortex-M0+ does not survive, fails the call that made it.
+What a Cortex-M0+ does not survive fails the call that does it: an unaligned word, a HardFault's breakpoint.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import tempfile
-from collections.abc import Callable, Mapping
+import importlib.util
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from midgehost.errors import BoardError, Missing, NoConsole, NotFound, RemoteError, Timeout
-from midgehost.resources import cache_dir
+from midgehost import boards, firmware_cache
+from midgehost.errors import BoardError, Missing, NotFound, RemoteError, Timeout
 
-_SLOWER: Final = 60  # deadlines are the board's seconds; the emulator takes this many times as long
-_CHUNK: Final = 1536
-_BLOCKS, _BLOCK_BYTES = 352, 4096  # the stock image's littlefs partition
-_AGENT = """
+if TYPE_CHECKING:
+    from midgehost.virtual.board import Sensor
+    from midgehost.virtual.peripherals import Peripherals
+    from midgehost.virtual.pico.chip import Chip
+    from midgehost.virtual.pico.machine import Machine
+    from midgehost.virtual.pins import Pins
+
+TIME_SCALE: Final = 30.0  # a busy emulator is a tenth as fast as a board, and shares its computer
+_BANNER: Final = b"raw REPL; CTRL-B to exit\r\n>"
+_ENTER_S: Final = 10.0
+_CHUNK: Final = 3072
+_AGENT: Final = """
 import os,binascii,hashlib
 def _midge_d(p):
  i=p.find('/',1)
@@ -45,85 +53,136 @@ def _midge_h(p):
 """
 
 
-class UnalignedAccess(BoardError):
+class Crashed(BoardError):
+    """The emulated processor did what stops a real one."""
+
+    code = "board.crashed"
+
+    def __init__(self, name: str, why: str) -> None:
+        self.why = why
+        super().__init__(f"{name} crashed: {why}.", "A Cortex-M0+ faults here: correct the machine code or the kernel.")
+
+
+class UnalignedAccess(Crashed):
     """The code read or wrote a word at an address that is no multiple of four."""
 
     code = "board.unaligned"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(f"Unaligned access: {message}.", "A Cortex-M0+ faults here: correct the kernel.")
+
+def crash(name: str, why: str) -> Crashed:
+    """The error for what stopped a processor (`Machine.fault`)."""
+    return (UnalignedAccess if "unaligned" in why else Crashed)(name, why)
 
 
-def find_image(board: str = "pico") -> Path:
-    """The newest stock image of that board in midge's firmware cache. Raises NotFound, saying how to get one."""
-    name = {"pico": "RPI_PICO", "pico-w": "RPI_PICO_W"}[board]
-    folder = cache_dir() / "firmware"
-    found = sorted(folder.glob(f"{name}-2*.uf2"))
-    if not found:
-        raise NotFound(
-            f"There is no stock image {name}-<date>-v<version>.uf2 in {folder}.",
-            "Download one from micropython.org and put it there.",
-        )
-    return found[-1]
+def find_image(board: str = "pico", version: str | None = None) -> Path:
+    """The stock image of that board in midge's firmware cache, by default the newest. Raises NotFound, saying how to
+    get one."""
+    return firmware_cache.find(boards.board(board), version).path
 
 
-class _Watch:
-    """The emulator's logger: remembers the first unaligned access, drops everything else."""
-
-    def __init__(self) -> None:
-        self.unaligned = ""
-
-    def warning(self, _component: str, message: str) -> None:
-        if "aligned" in message and not self.unaligned:
-            self.unaligned = message
-
-    def debug(self, _component: str, _message: str) -> None: ...
-    def info(self, _component: str, _message: str) -> None: ...
-    def error(self, _component: str, _message: str) -> None: ...
+def require_emulator() -> None:
+    """Raises Missing where rp2040py is not installed."""
+    if importlib.util.find_spec("rp2040py") is None:
+        raise Missing("rp2040py", "virtual")
 
 
 class EmulatedPico:
-    """A Transport to an emulated Pico. `files` lie on its file system when it boots."""
+    """A Transport to an emulated board (`pico`, `pico-w`). `files` lie on its file system when it boots, `sensors` are
+    wired as to a virtual board. Timeouts are seconds of the board's clock, which no other load on this computer moves.
+    """
 
-    listens = False
+    listens = True
+    time_scale = TIME_SCALE
 
-    def __init__(self, image: Path | None = None, files: Mapping[str, bytes] | None = None) -> None:
-        try:
-            from rp2040py.boards import BOARDS, resolve_firmware
-            from rp2040py.device import MicroPythonDevice
-        except ImportError:
-            raise Missing("rp2040py", "virtual") from None
-        self.name = "emulated:pico"
-        self._has_agent = False
-        self._loop = asyncio.new_event_loop()
-        board = resolve_firmware(BOARDS["pico"], "micropython", str(image or find_image()))
-        with tempfile.TemporaryDirectory() as folder:
-            flash = Path(folder) / "littlefs.img"
-            flash.write_bytes(_file_system(files or {}))
-            self._device: Any = MicroPythonDevice(board=board, filesystem=flash)
-        self._watch = _Watch()
-        self._device.mcu.logger = self._watch
-        self._wait(self._device.astart(timeout=None), "booting", 10)
+    def __init__(
+        self,
+        image: Path | None = None,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        kind: str = "pico",
+        sensors: Sequence[Sensor] = (),
+    ) -> None:
+        require_emulator()
+        from midgehost.virtual.pico.flash import new_flash
+        from midgehost.virtual.pico.machine import Machine
+
+        self.name = f"emulated:{kind}"
+        self._has_agent = self._raw = False
+        self._output = bytearray()
+        self._connected = False
+        content = new_flash(image or find_image(kind), boards.board(kind).fs_bytes, files or {})
+        self._machine: Machine = Machine(kind, content, None, self._output.extend, self._on_usb)
+        for sensor in sensors:
+            sensor.attach(self.peripherals)
+        self._machine.power_on()
+        self._boot()
 
     @property
-    def mcu(self) -> Any:
-        """The emulated chip: `mcu.adc.channel_values`, `mcu.gpio`, `mcu.i2c`."""
-        return self._device.mcu
+    def chip(self) -> Chip:
+        """The emulated processor."""
+        return self._machine.chip
+
+    @property
+    def peripherals(self) -> Peripherals:
+        """What is wired to the board."""
+        return self._machine.wiring.peripherals
+
+    @property
+    def pins(self) -> Pins:
+        """The board's pins: levels, history, inputs to drive."""
+        return self.peripherals.pins
+
+    @property
+    def seconds(self) -> float:
+        """The board's time."""
+        return self._machine.seconds
+
+    # --- running code
 
     def exec(self, code: str, timeout: float | None = 10.0, on_output: Callable[[str], None] | None = None) -> str:
         """Runs code, see `Transport.exec`; `on_output` gets everything at the end."""
-        seconds = (timeout or 600) * _SLOWER
-        output, error = self._wait(self._device.aexec(code, seconds), "running code", timeout or 600)
-        if self._watch.unaligned:
-            message, self._watch.unaligned = self._watch.unaligned, ""
-            raise UnalignedAccess(message)
+        output, error = self._run(code, timeout)
         if error:
-            raise RemoteError(self.name, error.decode(errors="replace"))
-        text = output.decode(errors="replace").replace("\r\n", "\n")
+            raise RemoteError(self.name, error)
         if on_output:
-            on_output(text)
+            on_output(output)
             return ""
-        return text
+        return output
+
+    def _run(self, code: str, timeout: float | None) -> tuple[str, str]:
+        """(output, traceback) of code in the raw REPL (reference/repl of MicroPython's documentation)."""
+        self._send(b"\r\x03\x03\x01")
+        self._until(_BANNER, "entering its raw REPL", _ENTER_S)
+        self._raw = True
+        self._send(code.encode() + b"\x04")
+        self._until(b"OK", "taking code", _ENTER_S + len(code) / 10_000)
+        output = self._until(b"\x04", "running code", timeout)
+        error = self._until(b"\x04", "running code", timeout)
+        return _text(output[:-1]), _text(error[:-1])
+
+    def _until(self, ending: bytes, doing: str, timeout: float | None) -> bytes:
+        """Lets the board run until it has sent `ending`; everything up to it."""
+        end = float("inf") if timeout is None else self.seconds + timeout
+        at = 0
+        while (found := self._output.find(ending, at)) < 0:
+            at = max(0, len(self._output) - len(ending) + 1)
+            if self.seconds > end:
+                self._send(b"\x03")
+                raise Timeout(self.name, doing, timeout or 0)
+            self._step()
+        taken = bytes(self._output[: found + len(ending)])
+        del self._output[: len(taken)]
+        return taken
+
+    def _step(self) -> None:
+        self._machine.run()
+        if self._machine.fault:
+            raise crash(self.name, self._machine.fault)
+
+    def _send(self, data: bytes) -> None:
+        self._machine.usb.send(data)
+
+    # --- files
 
     def put(self, path: str, data: bytes, progress: Callable[[int, int], None] | None = None) -> None:
         """Writes a file, see `Transport.put`."""
@@ -160,30 +219,57 @@ class EmulatedPico:
         block, _, _, free = self.exec(f"print(*os.statvfs({path!r})[:4])").split()
         return int(block) * int(free)
 
+    def _load_agent(self) -> None:
+        if not self._has_agent:
+            self.exec(_AGENT)
+            self._has_agent = True
+
+    # --- the board as a whole
+
     def restart(self) -> None:
-        """A clean heap: the emulator has hard resets only."""
+        """A clean heap: a hard reset, with main.py interrupted."""
         self.reset()
 
     def reset(self) -> None:
-        """Hard reset; flash stays."""
-        self._has_agent = False
-        self._wait(self._device.ahard_reset(timeout=None), "resetting", 10)
+        """Hard reset, as by a button; flash stays."""
+        self._machine.reset()
+        self._boot()
+
+    def _boot(self) -> None:
+        self._has_agent = self._raw = self._connected = False
+        self._output.clear()
+        end = self.seconds + _ENTER_S
+        while not self._connected:
+            if self.seconds > end:
+                raise Timeout(self.name, "booting", _ENTER_S)
+            self._step()
+
+    def _on_usb(self, connected: bool) -> None:
+        self._connected = connected
 
     def read(self, timeout: float) -> bytes:
-        """Not offered: the console of a running program comes with the serial port of the boards issue."""
-        raise NoConsole(self.name)
+        """What the running program says, see `Transport.read`; `timeout` in seconds of this computer."""
+        self._leave()
+        end = time.monotonic() + timeout
+        while not self._output and time.monotonic() < end:
+            self._step()
+        data = bytes(self._output)
+        self._output.clear()
+        return data
 
     def write(self, data: bytes) -> None:
-        """Not offered, see `read`."""
-        self.read(0)
+        """Bytes for the running program."""
+        self._leave()
+        self._send(data)
+
+    def _leave(self) -> None:
+        if self._raw:
+            self._raw = False
+            self._send(b"\x02")
 
     def close(self) -> None:
         """Ends the emulation."""
-        self._device.stop()
-        task = self._device.simulator._execute_task
-        if task is not None:
-            self._loop.run_until_complete(asyncio.wait({task}, timeout=5))
-        self._loop.close()
+        self._machine.power_off()
 
     def __enter__(self) -> Self:
         return self
@@ -193,33 +279,16 @@ class EmulatedPico:
     ) -> None:
         self.close()
 
-    def _load_agent(self) -> None:
-        if not self._has_agent:
-            self.exec(_AGENT)
-            self._has_agent = True
 
-    def _wait(self, work: Any, doing: str, seconds: float) -> Any:
-        """Runs the emulator until `work` is done."""
-        try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, seconds * _SLOWER))
-        except TimeoutError:
-            raise Timeout(self.name, doing, seconds) from None
+def kind_and_argument(argument: str) -> tuple[str, str | None, str | None]:
+    """(kind, version, flash file) of what follows `emulated:`, e.g. `pico@1.24.1` or `pico:flash.img`. Raises
+    NotFound."""
+    kind, _, flash = argument.partition(":")
+    kind, _, version = kind.partition("@")
+    if kind not in ("pico", "pico-w"):
+        raise NotFound(f"There is no emulated board {kind!r}.", "Use emulated:pico or emulated:pico-w.")
+    return kind, version or None, flash or None
 
 
-def _file_system(files: Mapping[str, bytes]) -> bytes:
-    """A littlefs image as the stock firmware makes it, holding these files."""
-    from littlefs import LittleFS
-
-    disk: Any = LittleFS(
-        block_size=_BLOCK_BYTES,
-        block_count=_BLOCKS,
-        disk_version=0x00020000,
-        prog_size=256,
-        read_size=32,
-        lookahead_size=32,
-    )
-    for path, data in files.items():
-        disk.makedirs(str(Path(path).parent), exist_ok=True)
-        with disk.open(path, "wb") as file:
-            file.write(data)
-    return bytes(disk.context.buffer)
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").replace("\r\n", "\n")

@@ -105,6 +105,16 @@ class Peripherals:
         """What answers at that address on those two pins."""
         return self._devices.get((sda, scl, address))
 
+    def buses(self) -> set[tuple[int, int]]:
+        """The pairs of pins (sda, scl) that devices are wired to."""
+        return {(sda, scl) for sda, scl, _ in self._devices}
+
+    def reading(self, pin: int) -> int:
+        """What the 12-bit converter reads at a pin: 0 to 4095. Raises what its source raises."""
+        source = self.analog.get(pin, 0)
+        value = source if isinstance(source, int) else source()
+        return max(0, min(value, 65535)) >> 4
+
     def reset(self) -> None:
         """What a reset of the processor does to its outputs."""
         self.pins.reset()
@@ -137,9 +147,7 @@ class Peripherals:
         return bytes((self._profile.adc_pin(request.a, is_number=bool(request.b)),))
 
     def _adc_read(self, request: Request) -> bytes:
-        source = self.analog.get(request.a, 0)
-        value = source if isinstance(source, int) else source()
-        counts = max(0, min(value, 65535)) >> 4  # the converters have 12 bits, read_u16 spreads them over 16
+        counts = self.reading(request.a)  # read_u16 spreads the 12 bits over 16
         return struct.pack("<H", counts << 4 | counts >> 8)
 
     def _pwm(self, request: Request) -> bytes:

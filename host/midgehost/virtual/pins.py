@@ -33,6 +33,7 @@ class Pins:
     """Pads by number. `pins[15]` is the level now; `drive` sets an input from outside. Used from any thread."""
 
     def __init__(self, interrupt: Callable[[int, int], None], now: Callable[[], float] = time.monotonic) -> None:
+        self.on_drive: Callable[[int, int | None], None] = lambda _pin, _level: None  # what `drive` is to tell
         self._now = now
         self._interrupt = interrupt  # (pin, edge), called with the lock held
         self._pads: defaultdict[int, _Pad] = defaultdict(_Pad)
@@ -57,6 +58,12 @@ class Pins:
         """Drives a pin from outside; None lets it float."""
         with self._change(pin) as pad:
             pad.driven = None if level is None else int(bool(level))
+        self.on_drive(pin, level)
+
+    def driven(self, pin: int) -> int | None:
+        """The level that the outside drives a pin to, None if it lets it float."""
+        with self._changed:
+            return self._pads[pin].driven
 
     # --- what the board does
 
@@ -67,6 +74,11 @@ class Pins:
     def write(self, pin: int, level: int) -> None:
         with self._change(pin) as pad:
             pad.latch = level
+
+    def output(self, pin: int, level: int) -> None:
+        """Makes a pin an output, and sets it."""
+        with self._change(pin) as pad:
+            pad.mode, pad.latch = _ops.PIN_OUT, level
 
     def watch(self, pin: int, edges: int) -> None:
         with self._changed:
