@@ -54,8 +54,9 @@ class Port:
 
     @property
     def vanishes(self) -> bool:
-        """Whether it goes away while the board resets: the board itself is the USB device."""
-        return not self.virtual and self.vid is not None and self.vid not in BRIDGES
+        """Whether it goes away while the board resets: the firmware itself is the USB device."""
+        native = self.vid is not None and self.vid not in BRIDGES and (self.vid, self.pid) != _ESP_JTAG
+        return native and not self.virtual
 
     def same_board(self, other: Port) -> bool:
         """Whether it is the same interface of the same board, under whatever name."""

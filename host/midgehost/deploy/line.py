@@ -21,6 +21,7 @@ _WRITE_TIMEOUTS = (
     0.1,
 )  # s, for a board that does not read; few, as setting one may cost 50 ms
 _BUSY_TIMEOUT = 1.0  # s, for another program to let go of the port
+_NAP = 0.002  # s: how exactly a short pause is kept
 _PULSE = 0.1  # s that a reset line is held
 _NO_END = float("inf")
 
@@ -105,9 +106,12 @@ class Line:
     def drain(self, seconds: float) -> int:
         """Throws away what comes during `seconds`, and returns how much that was."""
         end, before = time.monotonic() + seconds, self.received - len(self._buffer)
-        while time.monotonic() < min(end, self._end):
-            self._fill()
-            self._buffer.clear()
+        while (now := time.monotonic()) < min(end, self._end):
+            if self.inWaiting():
+                self._fill()
+                self._buffer.clear()
+            else:
+                time.sleep(min(_NAP, end - now))
         return self.received - before
 
     def read_available(self, timeout: float) -> bytes:

@@ -7,6 +7,7 @@ there, and the line's deadline ends them. Raw REPL, raw paste: MicroPython's `do
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +17,9 @@ from midgehost.deploy.line import Line
 
 _BANNER = b"raw REPL; CTRL-B to exit\r\n"
 _REBOOT = b"soft reboot\r\n"
-_END = b"\x04\x04"  # of a program's output and of its error's, where neither is
+_END = b"\x04"  # of a program's output, and of its error's
 
-_BURST = 12  # Ctrl-C's in a row
-_BURST_PAUSE = 0.03  # s between two of them at most
-_BOOT = 2.5  # s after a hardware reset in which Ctrl-C is sent
-_BOOT_PAUSE = 0.05  # s between two of them
+_PAUSES = (0.0, 0.0005, 0.01)  # s between two Ctrl-C's of many, at most; one of these by chance
 _CHATTER = 0.03  # s in which a board that is left alone says nothing
 
 
@@ -35,23 +33,21 @@ class RawRepl(MpremoteTransport):  # type: ignore[misc] - mpremote has no types
         self.mounted = False
         self.is_pty = True
         self._questions = 0
-        self._chance = random.Random()
+        self._mixed = False  # something else came with the answer
 
     # --- getting there ------------------------------------------------------------------------------------------------
 
-    def interrupt(self, *, hard: bool) -> None:
-        """Stops what runs: a program, half a paste, half a line. `hard` is for programs that catch KeyboardInterrupt:
-        of many Ctrl-C's, one comes while the first is handled, outside of the `try`, where nothing catches it."""
-        self.serial.write(b"\r\x03")
-        for _ in range(_BURST if hard else 0):
-            self.serial.drain(self._chance.random() * _BURST_PAUSE)
-            self.serial.write(b"\x03")
+    def interrupt(self, burst: float = 0.0) -> None:
+        """Stops what runs: a program, half a paste, half a line.
 
-    def interrupt_boot(self) -> None:
-        """Ctrl-C all through a boot: it stops boot.py, or main.py before that has begun to catch anything."""
-        for _ in range(round(_BOOT / _BOOT_PAUSE)):
+        A `burst` of that many seconds is for programs that catch KeyboardInterrupt, and for boards that boot: of many
+        Ctrl-C's, one comes while an earlier one is handled, outside of the `try`, or before main.py has come to it.
+        """
+        self.serial.write(b"\r\x03")
+        end = time.monotonic() + burst
+        while time.monotonic() < end:
+            self.serial.drain(random.random() * random.choice(_PAUSES))
             self.serial.write(b"\x03")
-            self.serial.drain(_BOOT_PAUSE)
 
     def enter(self) -> None:
         """From an interrupted program to the raw prompt."""
@@ -61,16 +57,17 @@ class RawRepl(MpremoteTransport):  # type: ignore[misc] - mpremote has no types
 
     def synchronise(self) -> None:
         """Reads up to the answer to a question of our own: banners of earlier tries would be taken for answers. The
-        question does not hold its answer, so an echo is none."""
+        question does not hold its answer, so an echo is none; and `print` may be a name of the user's."""
         self._questions += 1
         number = self._questions
-        self.serial.write(b"print('mid''ge',%d)\x04" % number)
-        self.serial.skip_to(b"midge %d\r\n" % number + _END)
+        self.serial.write(b"import builtins as _midge\n_midge.print('mid''ge',%d)\x04" % number)
+        self.serial.skip_to(b"midge %d\r\n" % number)
+        self._mixed = self.serial.read_until(_END) + self.serial.read_until(_END) != 2 * _END
         self.in_raw_repl = self.use_raw_paste = True  # mpremote gives raw paste up after one damaged answer
 
     def is_chatty(self) -> bool:
-        """Whether something prints while the prompt waits: a timer, a thread. Our answers would be mixed with it."""
-        return self.serial.gather(_CHATTER) > len(b">")
+        """Whether something prints beside what we run: a timer, a thread. Our answers would be mixed with it."""
+        return self._mixed or self.serial.gather(_CHATTER) > len(b">")
 
     def soft_reset(self) -> None:
         """From the raw prompt through boot.py back to it. Timers and threads end."""

@@ -21,7 +21,17 @@ from mpremote.transport import TransportError
 from midgehost import ports
 from midgehost.deploy.line import Line, open_line
 from midgehost.deploy.repl import RawRepl
-from midgehost.errors import BoardError, Busy, Full, HashMismatch, LineDropped, NotFound, RemoteError, Timeout
+from midgehost.errors import (
+    BoardError,
+    Busy,
+    Full,
+    HashMismatch,
+    LineDropped,
+    LinkError,
+    NotFound,
+    RemoteError,
+    Timeout,
+)
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -29,8 +39,12 @@ CHUNK = 3072  # bytes that a put or get moves at once, a multiple of 3 as base64
 SMALLEST_CHUNK = 192
 ENTER_TIMEOUT = 10.0  # s, to interrupt what runs and reach the raw REPL
 RESET_TIMEOUT = 15.0  # s, for a board to come back on its port
-_FIRST_TRY = 0.4  # s, for the first try of that; later ones take twice as long as the one before
-_LONGEST_TRY = 3.0
+_TRY = 0.4  # s, for one try of that; a slow or booting board gets to it later
+_FIRST_BURST = 0.2  # s of Ctrl-C's before the second try; then twice as long each time
+_LONGEST_BURST = 1.6
+_BOOT_BURST = 2.5  # s, after a hardware reset
+_ANSWER_TIMEOUT = 10.0  # s, for a small step of a file's transfer
+_HASH_TIMEOUT = 60.0  # s, for the board to read a file and hash it
 _CHUNK_TIMEOUT = 20.0  # s, for a chunk to arrive and be written
 _FILE_TIMEOUT = 30.0  # s, for a file, and a second more for each of so many bytes:
 _SLOWEST = 1000
@@ -39,9 +53,10 @@ _USB_VANISH_TIMEOUT = 3.0  # s, in which a port that is known to vanish does so
 _STOP_TIMEOUT = 0.5  # s, to send the Ctrl-C that ends what was broken off
 
 _NO_SPACE = re.compile(r"ENOSPC|OSError: (\[Errno )?28\b")  # ports differ in how they print it
+_ANSWER = re.compile(r"\x02(.*?)\x03", re.S)
 _ACK, _EOT = b"\x06", b"\x04"
 # What `put`, `get` and `sha256` need on the board; sent once a connection. It has a namespace of its own, `_midge`: the
-# user's program may have given any name of it another meaning.
+# user's program may have given any name of it another meaning. Answers are framed: a timer may print beside them.
 _AGENT = """
 import gc,os,sys,binascii,hashlib
 def folders(p):
@@ -64,9 +79,10 @@ def write(n,size):
   f.write(binascii.a2b_base64(m))
   n-=len(m)
   print('\x06',end='')
+def say(x):print('\x02'+str(x)+'\x03')
 def tell():
  gc.collect()
- print(f.tell())
+ say(f.tell())
 def close():f.close()
 def discard(p):
  try:f.close()
@@ -75,8 +91,8 @@ def discard(p):
 def load(p):
  global f
  f=open(p,'rb')
- print(os.stat(p)[6])
-def read(n):print(binascii.b2a_base64(f.read(n)).decode(),end='')
+ say(os.stat(p)[6])
+def read(n):say(binascii.b2a_base64(f.read(n)).decode())
 def digest(p):
  h=hashlib.sha256();b=bytearray(1024);m=memoryview(b)
  with open(p,'rb') as f:
@@ -84,11 +100,11 @@ def digest(p):
    n=f.readinto(b)
    if not n:break
    h.update(m[:n])
- print(binascii.hexlify(h.digest()).decode())
+ say(binascii.hexlify(h.digest()).decode())
 def remove(p):os.remove(p)
 def free(p):
  s=os.statvfs(p)
- print(s[0]*s[3])
+ say(s[0]*s[3])
 """
 
 
@@ -101,8 +117,17 @@ class NoRepl(Timeout):
         super().__init__(port, "entering its raw REPL", seconds)
         self.talks = talks
         why = "Its program goes on and is not stopped by Ctrl-C." if talks else "It says nothing."
-        do = "Run this again and press the board's reset button meanwhile: midge interrupts a board that boots."
+        do = "Press the board's reset button while you run this again; `midge flash --erase` takes its program away."
         BoardError.__init__(self, f"{self.what} {why}", do)
+
+
+class Garbled(LinkError):
+    """What came back was no answer: the line, or something on the board, put other bytes among it."""
+
+    code = "link.garbled"
+
+    def __init__(self, port: str, doing: str) -> None:
+        super().__init__(f"{port} answered {doing} unreadably.", "Run this again; then change the cable.")
 
 
 class Transport(Protocol):
@@ -219,11 +244,11 @@ class SerialTransport:
         if self._repl.in_raw_repl:
             return
         end = time.monotonic() + ENTER_TIMEOUT * self.time_scale
-        patience, heard, pulsed = _FIRST_TRY, False, False
+        burst, heard, pulsed = 0.0, False, False
         with self._line.within(ENTER_TIMEOUT):
             while True:
                 try:
-                    self._try_to_enter(patience, hard=patience > _FIRST_TRY)
+                    self._try_to_enter(burst)
                     break
                 except LineDropped:
                     self._come_back()
@@ -232,14 +257,14 @@ class SerialTransport:
                 left = end - time.monotonic()
                 if left <= 0:
                     raise NoRepl(self.name, ENTER_TIMEOUT, heard)
-                patience = min(2 * patience, _LONGEST_TRY)
+                burst = min(max(_FIRST_BURST, 2 * burst), _LONGEST_BURST)
                 if not pulsed and left < ENTER_TIMEOUT * self.time_scale / 2:
                     pulsed = True
                     self._reset_by_line()
 
-    def _try_to_enter(self, patience: float, hard: bool) -> None:
-        with self._operation("entering its raw REPL", patience, stop=False):
-            self._repl.interrupt(hard=hard)
+    def _try_to_enter(self, burst: float) -> None:
+        with self._operation("entering its raw REPL", burst + _TRY, stop=False):
+            self._repl.interrupt(burst * self.time_scale)
             self._repl.enter()
         if self._repl.is_chatty():
             with self._operation("restarting", RESET_TIMEOUT, stop=False):
@@ -252,7 +277,7 @@ class SerialTransport:
             return
         with contextlib.suppress(Timeout, LineDropped), self._operation("resetting", ENTER_TIMEOUT, stop=False):
             if self._line.pulse_reset():
-                self._repl.interrupt_boot()
+                self._repl.interrupt(_BOOT_BURST)
 
     def _come_back(self) -> None:
         """After a reset's loss of the line. Raises LineDropped where the board could not be told from another one."""
@@ -285,27 +310,36 @@ class SerialTransport:
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _agent(self, call: str, timeout: float = 10.0) -> str:
-        """Calls a function of the agent; the board gets it when it has none yet."""
-        name = _agent_name()
+    def _call(self, function: str, *arguments: object, timeout: float = 0) -> str:
+        """Calls a function of the agent and returns what it says; the board gets the agent when it has none yet."""
+        name, listed = _agent_name(), ",".join(map(repr, arguments))
         try:
-            return self.exec(f"{name}[{call[: call.index('(')]!r}]{call[call.index('(') :]}", timeout)
+            output = self.exec(f"{name}[{function!r}]({listed})", timeout or _ANSWER_TIMEOUT)
+            answer = _ANSWER.search(output)
+            return answer[1] if answer else ""
         except RemoteError as error:
             if f"'{name}'" not in error.traceback:
                 raise
         self.exec(f"import builtins as {name}\n{name}={{'b':{name}}}\n{name}['b'].exec({_AGENT!r},{name})")
-        return self._agent(call, timeout)
+        return self._call(function, *arguments, timeout=timeout)
+
+    def _number(self, function: str, *arguments: object) -> int:
+        """Like `_call`, for a number. Raises Garbled."""
+        answer = self._call(function, *arguments)
+        if not answer.isdigit():
+            raise Garbled(self.name, f"{function}{arguments}")
+        return int(answer)
 
     def put(self, path: str, data: bytes, progress: Progress | None = None) -> None:
         """Writes a file and verifies it, see `Transport.put`."""
         with self._line.within(_FILE_TIMEOUT + ENTER_TIMEOUT + len(data) / _SLOWEST):
             try:
-                self._agent(f"create({path!r})")
+                self._call("create", path)
                 self._send(data, progress)
-                self._agent("close()", timeout=30)
+                self._call("close", timeout=30)
             except RemoteError as error:
                 with contextlib.suppress(RemoteError):
-                    self._agent(f"discard({path!r})", timeout=30)
+                    self._call("discard", path, timeout=30)
                 if _NO_SPACE.search(error.traceback):
                     raise Full(len(data), self.free_bytes()) from None
                 raise
@@ -323,7 +357,7 @@ class SerialTransport:
                 if "MemoryError" not in error.traceback or chunk <= SMALLEST_CHUNK:
                     raise
             chunk //= 2
-            done = int(self._agent("tell()"))
+            done = self._number("tell")
 
     def _stream(self, data: bytes, done: int, chunk: int, progress: Progress | None) -> None:
         """`data` from `done` on to the board's stdin as base64. The board acknowledges a chunk when it is written, so
@@ -354,29 +388,35 @@ class SerialTransport:
 
     def get(self, path: str, progress: Progress | None = None) -> bytes:
         """A file's bytes, see `Transport.get`."""
-        size = int(self._agent(f"load({path!r})"))
+        size = self._number("load", path)
         data = bytearray()
         with self._line.within(_FILE_TIMEOUT + size / _SLOWEST):
-            while chunk := binascii.a2b_base64(self._agent(f"read({CHUNK})")):
+            while chunk := self._part():
                 data += chunk
                 if progress:
                     progress(len(data), size)
-            self._agent("close()")
+            self._call("close")
             if self.sha256(path) != hashlib.sha256(data).hexdigest():
                 raise HashMismatch(path)
         return bytes(data)
 
+    def _part(self) -> bytes:
+        try:
+            return binascii.a2b_base64(self._call("read", CHUNK))
+        except ValueError:
+            raise Garbled(self.name, "read") from None
+
     def sha256(self, path: str) -> str:
         """The board's own digest of a file, see `Transport.sha256`."""
-        return self._agent(f"digest({path!r})", timeout=60).strip()
+        return self._call("digest", path, timeout=_HASH_TIMEOUT)
 
     def remove(self, path: str) -> None:
         """Removes a file, see `Transport.remove`."""
-        self._agent(f"remove({path!r})")
+        self._call("remove", path)
 
     def free_bytes(self, path: str = "/") -> int:
         """Free bytes of a file system, see `Transport.free_bytes`."""
-        return int(self._agent(f"free({path!r})"))
+        return self._number("free", path)
 
     # --- the running program ----------------------------------------------------------------------------------------
 
@@ -389,15 +429,19 @@ class SerialTransport:
     def reset(self) -> None:
         """Hard reset, see `Transport.reset`. A native USB port vanishes with it and is opened anew."""
         self._enter()
-        with self._operation("resetting", 10.0):
-            self._repl.exec_raw_no_follow("import machine\nmachine.reset()")
-        self._repl.in_raw_repl = False
+        vanishes = self._port is not None and self._port.vanishes
         try:
-            if self._port and self._port.vanishes:
-                self._line.begin("resetting", _USB_VANISH_TIMEOUT)
-                self._line.drain(_USB_VANISH_TIMEOUT * self.time_scale)
+            with self._operation("resetting", 10.0):
+                self._repl.exec_raw_no_follow("import machine\nmachine.reset()")
+        except LineDropped:
+            if not vanishes:
+                raise
+        self._repl.in_raw_repl = self._disturbed = False
+        self._line.forget()
+        try:
+            if vanishes:
+                self._line.gather(_USB_VANISH_TIMEOUT * self.time_scale)
             else:
-                self._line.forget()
                 self._line.wait(_VANISH_TIMEOUT * self.time_scale)
         except LineDropped:
             self.reopen(RESET_TIMEOUT)

@@ -65,8 +65,7 @@ class VirtualBoard:
             raise NotFound(f"There is no profile {profile!r}.", f"Profiles: {', '.join(PROFILES)}.")
         self.profile = PROFILES[profile]
         program_heap = heap_bytes(heap or self.profile.heap)
-        nbytes = flash_bytes or self.profile.flash_bytes
-        self._image = FlashImage(flash, lambda: b"\xff" * nbytes)
+        self._image = FlashImage(flash, flash_bytes or self.profile.flash_bytes)
         self.flash = self._image.path
         digest = hashlib.sha256(str(self.flash).encode()).digest()
         unique_id = digest[: self.profile.unique_id_bytes]
