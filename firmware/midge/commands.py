@@ -64,6 +64,7 @@ class Commands:
             "stages": {s.id: s.about() for s in node.stages},
             "disabled": node.disabled,
             "errors": node.monitor.errors,
+            "update": node.update and node.update.about(),
             "lost": node.link.lost,
             "dropped": node.link.packer.dropped,
             "bad_lines": node.link.bad_lines,

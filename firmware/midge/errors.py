@@ -12,8 +12,9 @@ class MidgeError(Exception):
 
 
 def describe(error):
-    # Any exception as the {"code", "what"} that replies and logs carry.
-    if isinstance(error, MidgeError):
+    # Any exception as the {"code", "what"} that replies and logs carry. A MidgeError may come from another copy of this
+    # module: the boot code has its own.
+    if hasattr(error, "what"):
         code, what = error.code, error.what
     elif isinstance(error, MemoryError):
         code, what = "board.out_of_memory", str(error) or "no heap left"

@@ -23,20 +23,21 @@ class Model:
     # A loaded bundle. `level` is machine, viper or portable; None takes the best that bundle and board have, and
     # `reason` then says why machine code in the bundle is not used. `residence` says where weights are: ram, flash or
     # stream. Raises MidgeError: model.not_found, model.bad_bundle, model.too_big, model.no_kernels.
-    # Inputs may be overwritten by `invoke`; outputs hold until the next one.
+    # Inputs may be overwritten by `invoke`; outputs hold until the next one. `breathe` is called between two kernels of
+    # the tests that loading may run.
 
     name = level = reason = residence = plan_hash = None
     inputs = outputs = _inputs = _outputs = ()
     _arena = None
     _plan = Plan()
 
-    def __init__(self, path, level=None):
+    def __init__(self, path, level=None, breathe=None):
         from midge.loading import load
 
         self._path = path
 
         try:
-            load(self, path, level)
+            load(self, path, level, breathe)
         finally:
             forget("midge.loading")
 
@@ -60,11 +61,11 @@ class Model:
             yield operator
             operator = self._plan.step()
 
-    def self_test(self):
+    def self_test(self, breathe=None):
         # The number of the bundle's test vectors that this board does not reproduce.
         from midge.loading import self_test
 
         try:
-            return self_test(self, self._path)
+            return self_test(self, self._path, breathe)
         finally:
             forget("midge.loading")

@@ -12,7 +12,7 @@ from midge.kernels import forget
 _ABI = 1
 
 
-def load(model, path, level):
+def load(model, path, level, breathe):
     # See Model. Machine code comes first, where bundle and board have it.
     bundle = Bundle(path)
     try:
@@ -21,7 +21,7 @@ def load(model, path, level):
             raise MidgeError("model.bad_bundle", "its kernel calls have version %s" % info.get("abi"))
         model.name = info["name"]
         if bundle.machine and level in (None, "machine"):
-            _load_machine(model, bundle, info["machine"], level)
+            _load_machine(model, bundle, info["machine"], level, breathe)
         if model.level is None:
             _load_general(model, bundle, info, level)
     finally:
@@ -29,17 +29,17 @@ def load(model, path, level):
         forget("midge.bundle")
 
 
-def self_test(model, path):
+def self_test(model, path, breathe):
     # The number of test vectors in the bundle at that path, the model's own, that the model does not reproduce.
     bundle = Bundle(path)
     try:
-        return _differing(model, bundle)
+        return _differing(model, bundle, breathe)
     finally:
         bundle.close()
         forget("midge.bundle")
 
 
-def _load_machine(model, bundle, need, level):
+def _load_machine(model, bundle, need, level, breathe):
     # Where the machine code cannot be used: `reason` is why, if another plan will do, else that is raised.
     try:
         from midge.kernels import machine
@@ -47,7 +47,7 @@ def _load_machine(model, bundle, need, level):
         trust = machine.require(bundle, need)
         _read(model, bundle, need, "TENM", machine.SECTIONS, machine.heap(bundle, need), machine.read, need)
         if not trust.proven:
-            _prove(model, bundle, trust)
+            _prove(model, bundle, trust, breathe)
         model.level = "machine"
     except (MidgeError, ImportError) as error:
         _drop(model)
@@ -68,11 +68,11 @@ def _load_general(model, bundle, info, level):
     _read(model, bundle, info, "TENS", general.SECTIONS, heap, general.General, model.level)
 
 
-def _prove(model, bundle, trust):
+def _prove(model, bundle, trust, breathe):
     # The first calls of machine code on this board, which may crash it.
     trust.trying()
     try:
-        differ = _differing(model, bundle)
+        differ = _differing(model, bundle, breathe)
     except MidgeError:
         differ = True
     except BaseException:  # Ctrl-C: nothing is known
@@ -112,14 +112,18 @@ def _drop(model):
     gc.collect()
 
 
-def _differing(model, bundle):
+def _differing(model, bundle, breathe):
     failed = 0
     bundle.seek("TEST")
     (count,) = struct.unpack("<I", bundle.file.read(4))
     for _ in range(count):
         for view in model._inputs:
             bundle.file.readinto(view)
-        model.invoke()
+        if breathe:
+            for _ in model.steps():
+                breathe()
+        else:
+            model.invoke()
         same = True
         for view in model._outputs:
             same = bundle.file.read(len(view)) == view and same

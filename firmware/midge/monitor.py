@@ -81,6 +81,15 @@ class Monitor:
         return found
 
 
+def update_records(update, t):
+    # Which update the node is, and which one failed before it.
+    found = [record("sys.update", update.state, t), record("sys.update.version", update.version, t)]
+    if update.why:
+        found.append(record("sys.update.failed", update.failed, t))
+        found.append(record("sys.update.why", "%s: %s" % (update.why["code"], update.why["what"]), t))
+    return found
+
+
 def largest_block():
     # Bytes of the largest allocation that succeeds, to within 256: by trying. micropython.mem_info knows the number
     # too, but prints it into the link's line. Every failed try collects garbage, so this takes a while; it never asks

@@ -1,4 +1,4 @@
-# The node: what a compiled node file describes, running. `run` returns when Ctrl-C comes, with timers and outputs off.
+# The node: what a compiled node file describes, running. Ctrl-C ends it, with timers and outputs off.
 #
 # One pass of the loop: poll the link, let each sensor close its window, hand that to the stages, look at the rules,
 # put outputs back. Whatever fails is reported under its own name, the rest goes on.
@@ -15,7 +15,7 @@ from midge.clock import Clock
 from midge.commands import Commands
 from midge.errors import describe
 from midge.links.serial import SerialLink
-from midge.monitor import Monitor
+from midge.monitor import Monitor, update_records
 from midge.records import record
 from midge.reporting import Reporting
 from midge.schedule import AdaptiveInterval
@@ -23,28 +23,30 @@ from midge.sensors import Sensor
 
 _COLLECT_MS = const(1000)  # from one garbage collection to the next at least; it stops what is no hard interrupt
 _IDLE_MS = const(1)
+_FATAL = ("board.exception", "board.out_of_memory")  # errors that end a trial, as those of models do
 _OUTBOX = const(12)  # records that wait to be written as one line: as objects they take much more room than as text
 
 
-def run(path):
+def run(path, update=None):
+    # update: the boot code's Update, where that has started the node. Raises KeyboardInterrupt.
     with open(path) as f:
         config = json.load(f)
     gc.collect()
-    node = Node(config)
+    node = Node(config, update)
     try:
         node.open(config)
-        config = None  # what parts do not keep of it is not needed again
         node.start()
+        node.begin_trial(config)
+        config = None  # what parts do not keep of it is not needed again
         while True:
             node.turn()
-    except KeyboardInterrupt:
-        pass
     finally:
         node.close()
 
 
 class Node:
-    def __init__(self, config):
+    def __init__(self, config, update=None):
+        self.update = update
         self.name = config["name"]
         self.values = [None] * config["values"]  # what stages say, for rules; None: not known
         self.running = False
@@ -61,6 +63,7 @@ class Node:
         self._outbox = []  # records of this pass
         self._models = {}  # place in the node file: inference stage
         self._wdt = None
+        self._confirm_at = None  # ticks_ms, in a trial that has begun
         self.outputs = None
 
     def open(self, config):
@@ -80,6 +83,7 @@ class Node:
         self.actions = [Action(part, self) for part in config["actions"]]
         self.link.on_command(Commands(self).answer)
         self.link.send(self.monitor.start_records())
+        self._tell_update()
         self._reporting = [Reporting(part) for part in config["sensors"]]
         self._spoke = self._collected = time.ticks_ms()
         if "watchdog_ms" in config:
@@ -94,6 +98,13 @@ class Node:
         self.running = True
         for sensor in self.sensors:
             sensor.start()
+
+    def begin_trial(self, config):
+        # An update confirms itself when it has run so long without what `report` takes for its own fault.
+        if self.on_trial():
+            confirm_ms = config["update"]["confirm_ms"]
+            self._confirm_at = time.ticks_add(time.ticks_ms(), confirm_ms)
+            self.update.begin(confirm_ms)
 
     def stop(self):
         self.running = False
@@ -112,10 +123,10 @@ class Node:
         self.interval_s = value
 
     def turn(self):
-        # One pass. The watchdog is fed here and between kernels, after work that went well, and nowhere else.
+        # One pass.
         try:
             busy = self._work()
-            self._feed()
+            self.feed()
         except Exception as error:  # not KeyboardInterrupt: that one ends the node
             self.report("node", error)
             gc.collect()
@@ -129,7 +140,14 @@ class Node:
         self.outputs.poll(time.ticks_ms())
         for sensor in self.sensors:
             sensor.sampler.poll()
-        self._feed()
+        self.feed()
+
+    def feed(self):
+        # The watchdogs, after work that went well: here, between kernels and between the parts of a start.
+        if self._wdt:
+            self._wdt.feed()
+        if self.update:
+            self.update.feed()
 
     def tell(self, made, urgent=False):
         # A record for the link; urgent ones overtake, and do not give way when the queue is full.
@@ -147,7 +165,10 @@ class Node:
             if self._failing.pop(name, None):
                 self.tell(record(name + ".error", "none", t), True)
             return
-        code = describe(error)["code"]
+        why = describe(error)
+        code = why["code"]
+        if self.on_trial() and (code.startswith("model.") or code in _FATAL):
+            self.update.fail(why, error)
         self.monitor.failed(code)
         entry = self._failing.get(name)
         if entry is None or entry[0] != code:
@@ -166,9 +187,13 @@ class Node:
             try:
                 self.stages.append(stages.open(part, self))
             except Exception as error:
-                self.disabled[part["id"]] = describe(error)["code"]
+                why = describe(error)
+                if self.on_trial():
+                    self.update.fail(why, error)
+                self.disabled[part["id"]] = why["code"]
                 self.report(part["id"], error)
                 gc.collect()
+            self.feed()
         self.stages.sort(key=lambda stage: stage.at)
         for place, part in enumerate(parts):
             for stage in self.stages:
@@ -193,6 +218,10 @@ class Node:
         if busy and time.ticks_diff(now, self._collected) >= _COLLECT_MS:
             self._collected = now
             self.monitor.collect()
+        if self._confirm_at is not None and time.ticks_diff(now, self._confirm_at) >= 0:
+            self._confirm_at = None
+            self.update.confirm()
+            self._tell_update()
         return busy
 
     def _step(self, number, sensor):
@@ -233,6 +262,10 @@ class Node:
         if self.interval.update(unusual) != before:
             sensor.set_rate_hz(1000 / self.interval.ms)
 
-    def _feed(self):
-        if self._wdt:
-            self._wdt.feed()
+    def on_trial(self):
+        return self.update is not None and self.update.state == "trial"
+
+    def _tell_update(self):
+        if self.update:
+            for made in update_records(self.update, self.clock.now_ms()):
+                self.tell(made)

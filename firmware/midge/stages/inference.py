@@ -16,9 +16,11 @@ class Stage(Base):
         super().__init__(config, node, 2 if config["says"] == "class" else 1)
         gc.collect()
         try:
-            self.model = Model(config["model"])
+            self.model = Model(config["model"], breathe=node.feed)
         except MemoryError as error:
             raise MidgeError("model.too_big", str(error) or "no heap left for the model")
+        if node.on_trial() and self.model.self_test(node.feed):
+            raise MidgeError("model.self_test", "its test vectors come out wrong")
         self._input, self._output = self.model.inputs[0], self.model.outputs[0]
         self._labels = config.get("labels")
         self._channels = config.get("channels")

@@ -108,9 +108,14 @@ class NodeConnection:
                 if parse_pack(line) or _object(line).get("ok") is True:
                     return line
                 self._overhear(line)
-            if self._lines.partial.endswith(">>> "):
+            if self.at_prompt:
                 break  # at the prompt: main.py has ended
         return ""
+
+    @property
+    def at_prompt(self) -> bool:
+        """Whether the last that came is the REPL's prompt: no node runs."""
+        return self._lines.partial.endswith(">>> ")
 
     def _overhear(self, line: str) -> None:
         """Keeps what a person would quote; an exception outlives the prompt's banner below it."""

@@ -25,6 +25,7 @@ def build_payload(node_dir: Path, info: BoardInfo, source: bool = False) -> Payl
         node_json=node.render({name: model_path(name, data) for name, data in models.items()}),
         lib=compile_modules(modules, info.arch, source),
         models=models,
+        board=node.board.name,
     )
 
 

@@ -6,19 +6,22 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from midgehost.deploy.slots import ACTIVE, HOLD, ROOT, SLOTS, Slots, model_path
+from midgehost.deploy.base import PREFIX
+from midgehost.deploy.slots import BOOKKEEPING, MARKS, ROOT, SLOTS, Slots, model_path
 from midgehost.deploy.transport import Transport
 
-_SPARE_BLOCKS = 6  # main.py, active and hold with their twins while they are replaced; littlefs's own copies
+_SPARE_BLOCKS = 10  # a manifest; main.py and the bookkeeping with their twins while replaced; littlefs's own copies
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A node ready to be sent: `lib` is {path below lib/: content}, `models` {name: bundle}."""
+    """A node ready to be sent: `lib` is {path below lib/: content}, `models` {name: bundle}. `board` is the board of
+    its node file."""
 
     node_json: bytes
     lib: Mapping[str, bytes]
     models: Mapping[str, bytes]
+    board: str = "any"
 
     def files(self, slot: str) -> dict[str, bytes]:
         """Everything by its path on the board, when it goes into that slot."""
@@ -36,10 +39,14 @@ class Plan:
     keep: list[str] = field(default_factory=list[str])
     copy: dict[str, str] = field(default_factory=dict[str, str])  # target: source
     send: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    remove: list[str] = field(default_factory=list[str])  # before: leftovers in the new slot, models that nobody names
-    collect: list[str] = field(default_factory=list[str])  # after: what only the old node needs
+    remove: list[str] = field(default_factory=list[str])  # leftovers in the new slot, models that nobody names
     needed: int = 0  # bytes of the file system that copies and sent files take
     reclaimed: int = 0  # bytes that removals give back
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the very same node is the active one: nothing has to prove itself."""
+        return self.slot == self.active
 
     @property
     def send_bytes(self) -> int:
@@ -47,52 +54,69 @@ class Plan:
         return sum(map(len, self.send.values()))
 
 
-def make_plan(transport: Transport, slots: Slots, payload: Payload, block_bytes: int) -> Plan:
-    """Compares the payload with what the board has; changes nothing. The board hashes only files of the right size."""
-    active = slots.active()
-    present = slots.files()
-    digests: dict[str, str] = {}
+class _Present:
+    """What the board has; it hashes only files of the right size."""
 
-    def has(path: str, data: bytes) -> bool:
-        if present.get(path) != len(data):
+    def __init__(self, transport: Transport, slots: Slots) -> None:
+        self.sizes = slots.files()
+        self._transport = transport
+        self._digests: dict[str, str] = {}
+
+    def has(self, path: str, data: bytes) -> bool:
+        if self.sizes.get(path) != len(data):
             return False
-        if path not in digests:
-            digests[path] = transport.sha256(path)
-        return digests[path] == hashlib.sha256(data).hexdigest()
+        if path not in self._digests:
+            self._digests[path] = self._transport.sha256(path)
+        return self._digests[path] == hashlib.sha256(data).hexdigest()
 
-    if active and all(has(path, data) for path, data in payload.files(active).items()):
-        plan = Plan(active, active, keep=list(payload.files(active)))
-        plan.remove = [path for path in present if path not in {ACTIVE, HOLD, *plan.keep}]
-        return plan
-    plan = Plan(active, SLOTS[1] if active == SLOTS[0] else SLOTS[0])
-    wanted = payload.files(plan.slot)
+
+def make_plan(
+    transport: Transport,
+    slots: Slots,
+    payload: Payload,
+    block_bytes: int,
+    base: Mapping[str, bytes] | None = None,
+    renew: bool = False,
+) -> Plan:
+    """Compares the payload with what the board has; changes nothing. `base` are the files of the boot code. With
+    `renew` the same node goes into the free slot all the same."""
+    active = slots.active()
+    present = _Present(transport, slots)
+    same = active and not renew and all(present.has(path, data) for path, data in payload.files(active).items())
+    if active and same:
+        plan = Plan(active, active)
+    else:
+        plan = Plan(active, SLOTS[1] if active == SLOTS[0] else SLOTS[0])
+    wanted = {**payload.files(plan.slot), **(base or {})}
     for path, data in wanted.items():
         twin = path.replace(f"{ROOT}/{plan.slot}/", f"{ROOT}/{active}/", 1)
-        if has(path, data):
+        if present.has(path, data):
             plan.keep.append(path)
-        elif has(twin, data):
+        elif present.has(twin, data):
             plan.copy[path] = twin
         else:
             plan.send[path] = data
-    _weigh(plan, present, slots.models_of(active) if active else set(), wanted, block_bytes)
+    if not plan.is_same:
+        plan.remove = _leftovers(plan, present.sizes, slots.models_of(active) if active else set())
+    _weigh(plan, present.sizes, wanted, block_bytes)
     return plan
 
 
-def _weigh(plan: Plan, present: dict[str, int], in_use: set[str], wanted: dict[str, bytes], block_bytes: int) -> None:
-    """What goes before and after, and the space that all of it takes and gives."""
-    active = f"{ROOT}/{plan.active}"
+def _leftovers(plan: Plan, present: Mapping[str, int], in_use: set[str]) -> list[str]:
+    """Files that neither the active node nor the new one needs; what is known of a file stays with it."""
+    stay = {*BOOKKEEPING, *plan.keep, *in_use}
+    stay |= {path + mark for path in stay for mark in MARKS}
+    folders = (PREFIX, f"{ROOT}/{plan.active}/")
+    return [path for path in present if path not in stay and not path.startswith(folders)]
+
+
+def _weigh(plan: Plan, present: Mapping[str, int], wanted: Mapping[str, bytes], block_bytes: int) -> None:
+    """The space that the work takes and gives."""
     new = [*plan.copy, *plan.send]
     folders = {path.rpartition("/")[0] for path in new}
     blocks = sum(blocks_of(len(wanted[path]), block_bytes) for path in new) + 2 * len(folders) + _SPARE_BLOCKS
     plan.needed = blocks * block_bytes
-    plan.remove = [
-        path
-        for path in present
-        if path not in {ACTIVE, HOLD, *plan.keep, *in_use} and not path.startswith(f"{active}/")
-    ]
     plan.reclaimed = sum(blocks_of(present[path], block_bytes) for path in plan.remove) * block_bytes
-    if plan.active:
-        plan.collect = [active, *sorted(in_use - set(wanted))]
 
 
 def blocks_of(size: int, block_bytes: int) -> int:

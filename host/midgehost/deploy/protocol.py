@@ -1,23 +1,29 @@
-"""Copy, verify, activate: a new node goes into the free slot and becomes the active one only when all of it is proved.
+"""Copy, verify, test, try: a new node goes into the free slot, and the board itself decides that it stays.
 
-Until the rename that activates it, whatever breaks leaves the old node in place; after it, a node that does not greet
-within its deadline is taken back.
+Until the slot is put on trial, whatever breaks leaves the old node in place; from then on the new one has to confirm
+itself (firmware/midge/boot.py), or the board goes back to the old one and says why.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from midgehost.deploy import manifest
+from midgehost.deploy.base import make_base
 from midgehost.deploy.connection import CommandError, NodeConnection
-from midgehost.deploy.modules import main_source
 from midgehost.deploy.plan import Payload, Plan, make_plan
 from midgehost.deploy.probe import BoardInfo
-from midgehost.deploy.slots import MODELS, ROOT, Slots
+from midgehost.deploy.signing import Credentials, Signer, nobody
+from midgehost.deploy.slots import FLOOR, MODELS, ROOT, TRUST, Refused, Slots
 from midgehost.deploy.transport import Progress, Transport
+from midgehost.deploy.trial import NotStarted, await_verdict, terms
 from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, NoConsole, Rejected, RemoteError, Timeout
+from midgehost.keys import signed
 
 GREET_TIMEOUT = 20.0  # s, from the reset to the new node's first record
 _SELF_TEST_TIMEOUT = 120.0  # s, a bundle
@@ -46,18 +52,38 @@ class Report:
     """What a deployment did."""
 
     slot: str
+    version: int
+    confirmed: bool  # False: it runs, on trial
+    signed_by: str | None  # the key's id
     sent: tuple[str, ...]  # paths on the board
     sent_bytes: int
     copied: int  # files that the board copied from the old slot
     kept: int  # files that were there already
     tested: int  # bundles whose self-test passed
-    disabled: dict[str, Any]  # parts of the node that do not work (a silent sensor, a model too big): the reason
+    disabled: dict[str, Any]  # parts of the node that do not work: the reason
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How an update is made: its version (None: the next), when it expires (Unix seconds), what signs it for an adopted
+    board, and whether to wait until it has confirmed itself."""
+
+    version: int | None = None
+    expires: int | None = None
+    signer: Signer = nobody
+    confirm: bool = True
+
+    @property
+    def renews(self) -> bool:
+        """Whether the very same node has to be deployed again."""
+        return self.version is not None or self.expires is not None
 
 
 def deploy(
     transport: Transport,
     board: BoardInfo,
     payload: Payload,
+    terms: Terms | None = None,
     *,
     force: bool = False,
     progress: Progress | None = None,
@@ -66,39 +92,138 @@ def deploy(
 ) -> Report:
     """Puts a node on a board and starts it. `progress` counts the bytes sent, `on_step` names what is done now.
 
-    Raises NoConsole, ForeignMain, Full, HashMismatch, Rejected (self-test failed, or the node did not greet: the old
-    one runs again) and what the transport raises. After a LineDropped the same call resumes: what has arrived stays.
+    Raises NoConsole, ForeignMain, NoTrustedKey, Full, HashMismatch, Refused, Rejected (self-test failed, FellBack,
+    NotStarted: the old one runs again), Unconfirmed and what the transport raises. After a LineDropped the same call
+    resumes: what has arrived stays.
     """
-    say = on_step or _say_nothing
     if not transport.listens:
         raise NoConsole(transport.name)
-    slots = Slots(transport)
+    work = _Deployment(transport, board, payload, terms or Terms(), progress, on_step or _say_nothing)
     with resuming(transport):
+        work.prepare(force)
+    return work.run(greet_timeout)
+
+
+class _Deployment:
+    """One deployment: `prepare` while the board is held, then `run`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        board: BoardInfo,
+        payload: Payload,
+        terms: Terms,
+        progress: Progress | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._transport, self._board, self._payload, self._terms = transport, board, payload, terms
+        self._progress, self._say = progress, say
+        self._slots = Slots(transport)
+        self._base = make_base(board)
+        self._credentials: Credentials | None = None
+        self._version = 0
+        self._tested = 0
+
+    def prepare(self, force: bool) -> None:
+        """All that can fail while the old node still stands."""
+        slots, say = self._slots, self._say
         slots.check_main(force)
         say("holding the node")
         slots.hold()
+        trust = slots.trust()
+        if trust is not None:
+            self._credentials = self._terms.signer([key["id"] for key in trust["keys"]])
         say("comparing files")
-        plan = make_plan(transport, slots, payload, board.block_bytes)
-        _check_space(transport, plan)
-        slots.remove(plan.remove)
-        say("sending files")
-        _fill_slot(transport, slots, plan, progress)
-        say("testing models")
+        self._plan = self._make_plan(self._terms.renews)
+        self._send()
+        if self._plan.is_same and not self._still_proves():
+            self._plan = self._make_plan(True)
+            self._send()
+        self._rotate_keys()
+        if not self._plan.is_same:
+            self._write_manifest()
+        say("verifying on the board")
+        if self._terms.expires is not None:
+            slots.set_clock()
         slots.restart()  # sending has scattered small objects over the heap, and it does not compact
-        tested = _self_test(transport, plan.slot, payload)
+        slots.check(self._plan.slot, self._base)
+        say("testing models")
+        self._tested = _self_test(self._transport, self._plan.slot, self._payload)
         say("activating")
-        slots.install_main(main_source(), force)
-        slots.activate(plan.slot)
-    slots.release()
-    say("waiting for the node")
-    connection = NodeConnection(transport)
-    if not connection.greet(greet_timeout):
-        _take_back(slots, plan, connection.last_words)
-    if plan.collect:
-        say("removing the old node")
-        _collect(transport, slots, plan, greet_timeout)
-    disabled = _disabled(transport)
-    return Report(plan.slot, tuple(plan.send), plan.send_bytes, len(plan.copy), len(plan.keep), tested, disabled)
+        slots.install_base(self._base, force)
+        if not self._plan.is_same:
+            slots.arm(self._plan.slot, terms(self._payload)[1])
+
+    def run(self, greet_timeout: float) -> Report:
+        """Starts the node, and waits for what becomes of it."""
+        self._slots.release()
+        plan = self._plan
+        if plan.is_same:
+            self._say("waiting for the node")
+            status = _greeted(self._transport, greet_timeout)
+        else:
+            self._say("waiting for the node to confirm itself" if self._terms.confirm else "waiting for the node")
+            confirm_s, _ = terms(self._payload)
+            status = await_verdict(
+                self._transport,
+                self._version,
+                greet_s=greet_timeout,
+                confirm_s=confirm_s,
+                confirm=self._terms.confirm,
+            )
+        update = status.get("update") or {}
+        return Report(
+            slot=plan.slot,
+            version=update.get("version", self._version),
+            confirmed=update.get("state") != "trial",
+            signed_by=self._credentials.key.id if self._credentials else None,
+            sent=tuple(plan.send),
+            sent_bytes=plan.send_bytes,
+            copied=len(plan.copy),
+            kept=len(plan.keep),
+            tested=self._tested,
+            disabled=status.get("disabled", {}),
+        )
+
+    def _make_plan(self, renew: bool) -> Plan:
+        plan = make_plan(self._transport, self._slots, self._payload, self._board.block_bytes, self._base.files, renew)
+        _check_space(self._transport, plan)
+        return plan
+
+    def _send(self) -> None:
+        """Fills the free slot. What was on trial there is over."""
+        self._slots.disarm()
+        self._slots.remove(self._plan.remove)
+        if not self._plan.is_same:
+            self._slots.prune(f"{ROOT}/{self._plan.slot}")
+        self._say("sending files")
+        _fill_slot(self._transport, self._slots, self._plan, self._progress)
+
+    def _still_proves(self) -> bool:
+        """Whether the board takes its active slot as it is; not when it was adopted after that was deployed."""
+        try:
+            self._slots.check(self._plan.slot, self._base)
+        except Refused:
+            return False
+        return True
+
+    def _rotate_keys(self) -> None:
+        for statement in self._credentials.statements if self._credentials else ():
+            self._slots.accept_keys(self._base, statement)
+
+    def _write_manifest(self) -> None:
+        asked, floor = self._terms.version, self._slots.version_floor()
+        self._version = manifest.next_version(floor, time.time()) if asked is None else asked
+        made = manifest.make(
+            self._payload,
+            name=json.loads(self._payload.node_json).get("name", ""),
+            board=self._base.board or self._payload.board,
+            arch=self._board.arch,
+            version=self._version,
+            expires=self._terms.expires,
+        )
+        key = self._credentials.key if self._credentials else None
+        self._slots.write_manifest(self._plan.slot, signed(made.line(), key))
 
 
 @contextlib.contextmanager
@@ -114,19 +239,27 @@ def resuming(transport: Transport) -> Generator[None]:
         raise
 
 
-def remove(transport: Transport, on_step: Callable[[str], None] | None = None) -> int:
-    """Takes everything off the board that midge put there, puts a kept main.py back; returns the files removed."""
+def remove(transport: Transport, on_step: Callable[[str], None] | None = None, *, forget: bool = False) -> int:
+    """Takes everything off the board that midge put there, puts a kept main.py back; returns the files removed.
+
+    An adopted board keeps its keys and version floor, so that it stays adopted; not with `forget`.
+    """
     say = on_step or _say_nothing
     slots = Slots(transport)
     with resuming(transport):
         say("holding the node")
         slots.hold()
         say("removing files")
-        count = len(slots.files())
+        present = slots.files()
+        stay = {TRUST, FLOOR} & set(present) if TRUST in present and not forget else set[str]()
         slots.restore_main()
-        slots.remove([ROOT])
+        if stay:
+            slots.remove(sorted(set(present) - stay))
+            slots.prune(ROOT)
+        else:
+            slots.remove([ROOT])
     transport.reset()
-    return count
+    return len(present) - len(stay)
 
 
 def _say_nothing(_: str) -> None:
@@ -176,29 +309,12 @@ def _self_test(transport: Transport, slot: str, payload: Payload) -> int:
     return len(models)
 
 
-def _take_back(slots: Slots, plan: Plan, last_words: str) -> NoReturn:
-    """The old node in place of one that did not greet. Raises Rejected."""
-    slots.hold()
-    old = plan.active if plan.active != plan.slot else None
-    if old is None:
-        slots.restore_main()
-    slots.activate(old)
-    slots.release()
-    now = "The old node runs again." if old else "No node runs on the board now."
-    raise Rejected(f"it did not start and said {last_words or 'nothing'!r}", now)
-
-
-def _collect(transport: Transport, slots: Slots, plan: Plan, timeout: float) -> None:
-    """Removes what only the old node needed. The new one is interrupted for that, and must greet again."""
-    slots.remove(plan.collect)
-    slots.release()
-    if not NodeConnection(transport).greet(timeout):
-        raise Timeout(transport.name, "starting the node again", timeout)
-
-
-def _disabled(transport: Transport) -> dict[str, Any]:
-    """What the running node says it cannot do; nothing when it is too busy to say."""
+def _greeted(transport: Transport, timeout: float) -> dict[str, Any]:
+    """The status of the node that runs anyway; empty when it is too busy to say. Raises NotStarted."""
+    connection = NodeConnection(transport)
+    if not connection.greet(timeout):
+        raise NotStarted(connection.last_words, node_runs=False)
     try:
-        return NodeConnection(transport).command("status").get("disabled", {})
+        return connection.command("status")
     except (Timeout, CommandError):
         return {}

@@ -1,10 +1,15 @@
-"""A board's file system as midge keeps it: two slots, models shared by both, one file that says which slot runs.
+"""A board's file system as midge keeps it: two slots, models shared by both, and what the boot code remembers of them.
 
-/main.py                        starts the node of the active slot
-/midge/active                   "a" or "b", replaced by a rename, so it is whole at any moment
-/midge/hold                     there for one boot: do not start the node
+/main.py                        starts the boot code in /midge/base-<sha8>, see deploy/base.py
 /midge/<slot>/lib/midge/*.mpy   the device package         /midge/<slot>/node.json   the compiled node file
-/midge/models/<name>-<sha12>.midge
+/midge/<slot>/manifest          names every file of the slot; written last
+/midge/models/<name>-<sha12>.midge                         beside it .try and .ok, what is known of its machine code
+/midge/active                   "a" or "b": the slot that has confirmed itself
+/midge/trial                    "b 3": an update, and the starts that it has left
+/midge/fallback, floor, hold    see firmware/midge/boot.py
+/midge/trust.json               on an adopted board: its node's name and the keys that it trusts
+
+Every one of these files is replaced by a rename, so it is whole at any moment.
 """
 
 from __future__ import annotations
@@ -15,30 +20,51 @@ import json
 import re
 import time
 from collections.abc import Iterable
+from typing import Any, cast
 
+from midgehost.deploy.base import PREFIX, Base
 from midgehost.deploy.transport import Transport
 from midgehost.errors import DeployError, RemoteError
 
 ROOT = "/midge"
-ACTIVE = f"{ROOT}/active"
+ACTIVE, TRIAL, FALLBACK = f"{ROOT}/active", f"{ROOT}/trial", f"{ROOT}/fallback"
+FLOOR, TRUST = f"{ROOT}/floor", f"{ROOT}/trust.json"
 HOLD = f"{ROOT}/hold"
+BOOKKEEPING = frozenset({ACTIVE, TRIAL, FALLBACK, FLOOR, TRUST, HOLD})
+MARKS = (".try", ".ok")  # beside a file: what is known of its machine code, see firmware/midge/kernels/trust.py
 MODELS = f"{ROOT}/models"
 MAIN = "/main.py"
 FOREIGN_MAIN = "/main.py.bak"
 SLOTS = ("a", "b")
 
 _MARK = b"# midge:"  # how our main.py begins
+_STATEMENT = f"{ROOT}/keys.new"
 _HOLD_SECONDS = 300  # a held board starts its node again when it has heard nothing for so long
 _PROMPT_TIMEOUT = 10.0  # s, for a held board to boot to its prompt
 
-# What main.py does when it finds /midge/hold, for a board that has restarted without main.py.
+# The clock that gives a held board back to its node: main.py's, or a new one after a restart without main.py.
 _HOLD_CLOCK = """
-import machine
-def _hold(s):
- global _timer
- try:_timer=machine.Timer(-1)
- except ValueError:_timer=machine.Timer(0)
- _timer.init(mode=machine.Timer.ONE_SHOT,period=s*1000,callback=lambda t:machine.reset())
+if globals().get('_midge_held'):
+ import machine
+ if globals().get('_timer') is None:
+  try:_timer=machine.Timer(-1)
+  except ValueError:_timer=machine.Timer(0)
+ _timer.init(mode=machine.Timer.ONE_SHOT,period={ms},callback=lambda t:machine.reset())
+"""
+_CHECK = """
+{enter}
+import gc
+gc.collect()
+from midge.slots import check,accept_keys
+try:
+ {call}
+ print('ok')
+except Exception as e:
+ from midge.errors import describe
+ e=describe(e)
+ print('refused',e['code'],e['what'])
+check=accept_keys=None
+{leave}
 """
 _AGENT = """
 import os
@@ -54,9 +80,18 @@ def _midge_rm(p):
   for e in list(os.ilistdir(p)):_midge_rm(p+'/'+e[0])
   os.rmdir(p)
  else:os.remove(p)
+def _midge_prune(p):
+ try:d=list(os.ilistdir(p))
+ except OSError:return
+ for e in d:
+  if e[1]&0x4000:
+   q=p+'/'+e[0]
+   _midge_prune(q)
+   if not list(os.ilistdir(q)):os.rmdir(q)
 def _midge_mv(a,b):
  try:os.rename(a,b)
- except OSError:
+ except OSError as e:
+  if e.errno!=17:raise
   os.remove(b)
   os.rename(a,b)
 def _midge_cp(a,b):
@@ -76,6 +111,19 @@ class ForeignMain(DeployError):
 
     def __init__(self, why: str, do: str) -> None:
         super().__init__(f"The board has a main.py that midge did not write{why}.", do)
+
+
+class Refused(DeployError):
+    """The board's own check did not pass an update; `remote_code` is the device's, update.* (docs/updates.md)."""
+
+    code = "deploy.refused"
+
+    def __init__(self, remote_code: str, what: str) -> None:
+        self.remote_code, self.remote_what = remote_code, what
+        super().__init__(
+            f"The board refuses the update: {what} [{remote_code}]; what ran before still runs.",
+            "docs/errors.md says what the code means.",
+        )
 
 
 def model_path(name: str, data: bytes) -> str:
@@ -113,6 +161,36 @@ class Slots:
         slot = self.text(ACTIVE).strip()
         return slot if slot in SLOTS else None
 
+    def version_floor(self) -> int:
+        """The highest version that was ever confirmed; 0 on a new board."""
+        text = self.text(FLOOR).strip()
+        return int(text) if text.isdecimal() else 0
+
+    def trust(self) -> dict[str, Any] | None:
+        """What an adopted board trusts; None on any other."""
+        text = self.text(TRUST)
+        return cast(dict[str, Any], json.loads(text)) if text else None
+
+    def fallback(self) -> dict[str, Any]:
+        """Slot, version and reason (`why`: code and what) of the update that failed last; empty when none did."""
+        try:
+            return cast(dict[str, Any], json.loads(self.text(FALLBACK)))
+        except ValueError:
+            return {}
+
+    def check(self, slot: str, base: Base) -> None:
+        """Lets the boot code that lies on the board judge a slot. Raises Refused."""
+        names = None if base.board is None else [base.board]
+        answer = self._run(_CHECK.format(enter=base.enter(), leave=base.leave(), call=f"check({slot!r},{names!r})"))
+        _raise_refusal(answer)
+
+    def accept_keys(self, base: Base, statement: bytes) -> None:
+        """Makes an adopted board trust the keys of a statement that a key it trusts has signed. Raises Refused."""
+        self._transport.put(_STATEMENT, statement)
+        answer = self._run(_CHECK.format(enter=base.enter(), leave=base.leave(), call=f"accept_keys({_STATEMENT!r})"))
+        self.remove([_STATEMENT])
+        _raise_refusal(answer)
+
     def models_of(self, slot: str) -> set[str]:
         """The models that a slot's node file names; empty when it is damaged or absent."""
         try:
@@ -125,6 +203,10 @@ class Slots:
         text = self._run(f"try:print(open({MAIN!r}).read({len(_MARK)}))\nexcept OSError:pass")
         return bool(text) and text.encode()[: len(_MARK)] != _MARK
 
+    def starts_nodes(self) -> bool:
+        """Whether /main.py is midge's."""
+        return self.exists(MAIN) and not self.main_is_foreign()
+
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
         return "y" in self._run(f"try:os.stat({path!r});print('y')\nexcept OSError:pass")
@@ -135,6 +217,20 @@ class Slots:
         """Removes files and whole folders; those that are not there are no error."""
         for path in paths:
             self._run(f"_midge_rm({path!r})")
+
+    def prune(self, folder: str) -> None:
+        """Removes the empty folders below a folder: the board refuses a slot that has one."""
+        self._run(f"_midge_prune({folder!r})")
+
+    def write_manifest(self, slot: str, data: bytes) -> None:
+        """Completes a slot: without its manifest it never runs."""
+        self.replace(f"{ROOT}/{slot}/manifest", data)
+
+    def set_clock(self) -> None:
+        """Gives the board this computer's time (UTC)."""
+        now = time.gmtime()
+        fields = (*now[:3], now.tm_wday, *now[3:6], 0)
+        self._run(f"import machine\nmachine.RTC().datetime({fields!r})")
 
     def copy(self, source: str, target: str) -> None:
         """Copies a file on the board; the target's folder must be there."""
@@ -151,12 +247,13 @@ class Slots:
         self._transport.put(f"{path}.new", data)
         self._run(f"_midge_mv({path + '.new'!r},{path!r})")
 
-    def activate(self, slot: str | None) -> None:
-        """Makes a slot the one that runs after the next reset; None: no node runs."""
-        if slot is None:
-            self.remove([ACTIVE])
-        else:
-            self.replace(ACTIVE, slot.encode())
+    def arm(self, slot: str, boots: int) -> None:
+        """Puts a slot on trial: it runs after the next reset, and has so many starts to confirm itself."""
+        self.replace(TRIAL, f"{slot} {boots}".encode())
+
+    def disarm(self) -> None:
+        """Ends a trial; the active slot runs after the next reset."""
+        self.remove([TRIAL, f"{TRIAL}.new"])
 
     def install_main(self, source: bytes, force: bool) -> None:
         """Puts our main.py in place; a foreign one is kept as main.py.bak with `force`. Raises ForeignMain."""
@@ -177,6 +274,12 @@ class Slots:
         if self.exists(FOREIGN_MAIN):
             raise ForeignMain(f", and an older one is kept as {FOREIGN_MAIN}", "Remove or rename one of them.")
 
+    def install_base(self, base: Base, force: bool) -> None:
+        """Makes the base the one that boots, and removes older ones; its files lie on the board. Raises ForeignMain."""
+        self.install_main(base.main, force)
+        old = {path.rpartition("/midge/")[0] for path in self.files() if path.startswith(PREFIX)} - {base.folder}
+        self.remove(sorted(old))
+
     def restore_main(self) -> None:
         """Takes our main.py away and puts the user's own back, if one was kept."""
         self.remove([f"{MAIN}.new"])
@@ -189,7 +292,7 @@ class Slots:
 
     def hold(self) -> None:
         """Makes the board idle: no node, no watchdog. Ends with `Transport.reset`, or by itself when we go silent."""
-        if self.active() is None or self.main_is_foreign():
+        if not self.starts_nodes():
             return
         self._transport.put(HOLD, str(_HOLD_SECONDS).encode())
         self._transport.reset()
@@ -197,17 +300,19 @@ class Slots:
         heard, end = b"", time.monotonic() + _PROMPT_TIMEOUT
         while not heard.endswith(b">>> ") and time.monotonic() < end:
             heard = heard[-64:] + self._transport.read(0.5)
+        self._transport.exec("_midge_held=True")
         self.keep_held()
 
     def keep_held(self) -> None:
         """Winds the board's clock again; to be called before anything that takes long."""
-        self._run(f"if '_hold' in globals():_hold({_HOLD_SECONDS})")
+        self._run(_HOLD_CLOCK.format(ms=1000 * _HOLD_SECONDS))
 
     def restart(self) -> None:
         """Gives the board a clean heap; it stays held."""
         self._transport.restart()
         self._has_agent = False
-        self._run(_HOLD_CLOCK + f"_hold({_HOLD_SECONDS})")
+        self._transport.exec("_midge_held=True")
+        self.keep_held()
 
     def release(self) -> None:
         """Resets the board: the active node starts."""
@@ -215,3 +320,9 @@ class Slots:
             self._run(f"_midge_rm({HOLD!r})")  # there still when the board's boot was interrupted
         self._transport.reset()
         self._has_agent = False
+
+
+def _raise_refusal(answer: str) -> None:
+    words = answer.strip().split(" ", 2)
+    if words[0] != "ok":
+        raise Refused(*words[1:])
