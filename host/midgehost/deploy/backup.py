@@ -168,18 +168,18 @@ def read_board(
         _hold(transport)
         say("reading files")
         tree = _list(transport)
-        origin = _origin(transport, info)
+        source = origin(transport, info)
         files: dict[str, bytes] = {}
         done, total = 0, sum(tree.files.values())
         for path in sorted(tree.files):
             Slots(transport).keep_held()
             try:
-                files[path] = transport.get(path, _shifted(progress, done, total))
+                files[path] = transport.get(path, shifted(progress, done, total))
             except HashMismatch:
                 raise Damaged(path) from None
             done += tree.files[path]
     Slots(transport).release()
-    return FileSystem(origin, frozenset(tree.folders), files)
+    return FileSystem(source, frozenset(tree.folders), files)
 
 
 def restore(
@@ -204,7 +204,7 @@ def restore(
     with resuming(transport):
         say("comparing files")
         tree = _list(transport)
-        _check_kind(backup, _origin(transport, info), fit)
+        _check_kind(backup, origin(transport, info), fit)
         _check_trust(transport, backup, tree, with_trust)
         say("holding the node")
         _hold(transport)
@@ -264,7 +264,7 @@ def _say_nothing(_: str) -> None:
     """Where nobody watches."""
 
 
-def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+def shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
     if progress is None:
         return None
     return lambda n, _: progress(done + n, total)
@@ -296,23 +296,24 @@ def _list(transport: Transport) -> Tree:
     return tree
 
 
-def _origin(transport: Transport, info: BoardInfo) -> Origin:
-    """Needs the agent on the board."""
+def origin(transport: Transport, info: BoardInfo) -> Origin:
+    """The board and its file system, as a backup names it."""
+    transport.exec(_AGENT)
     kind = FAT if transport.exec("print(_midge_fat())").strip() == "True" else LITTLEFS
     return Origin(info.machine, info.platform, info.arch, kind, info.block_bytes, info.fs_total // info.block_bytes)
 
 
 def _check_kind(backup: FileSystem, board: Origin, fit: bool) -> None:
     """Raises ForeignBoard, NoRoom."""
-    origin = backup.origin
-    if (origin.machine, origin.platform, origin.arch) != (board.machine, board.platform, board.arch):
-        raise ForeignBoard(origin, board)
-    if origin.kind != board.kind:
-        raise ForeignBoard(origin, board, "midge does not change the kind of a board's file system: format it first.")
-    if (origin.block_bytes, origin.blocks) == (board.block_bytes, board.blocks):
+    source = backup.origin
+    if (source.machine, source.platform, source.arch) != (board.machine, board.platform, board.arch):
+        raise ForeignBoard(source, board)
+    if source.kind != board.kind:
+        raise ForeignBoard(source, board, "midge does not change the kind of a board's file system: format it first.")
+    if (source.block_bytes, source.blocks) == (board.block_bytes, board.blocks):
         return
     if not fit:
-        raise ForeignBoard(origin, board, "With --fit only its files are taken, if the board has room for them.")
+        raise ForeignBoard(source, board, "With --fit only its files are taken, if the board has room for them.")
     blocks = sum(blocks_of(len(data), board.block_bytes) for data in backup.files.values())
     blocks += 2 * len(backup.folders) + _SPARE_BLOCKS
     if blocks > board.blocks:
@@ -381,7 +382,7 @@ def _send(transport: Transport, backup: FileSystem, order: list[str], progress: 
     for path in order:
         Slots(transport).keep_held()
         try:
-            transport.put(path, backup.files[path], _shifted(progress, done, total))
+            transport.put(path, backup.files[path], shifted(progress, done, total))
         except HashMismatch:
             raise Damaged(path) from None
         except Full as error:  # a file system full to the last block: wear levelling has taken two of them since

@@ -68,6 +68,24 @@ def compile_modules(names: Iterable[str] | None, arch: str | None, source: bool 
     return files
 
 
+def module_names(paths: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Dotted names of the modules behind files below lib/, and the files that this midge has no module for.
+
+    Modules of generated machine code have no name: they come with the module that uses them.
+    """
+    names: set[str] = set()
+    unknown: set[str] = set()
+    generated = {f"{PACKAGE}/kernels/{module}" for module in _GENERATED.values()}
+    for path in paths:
+        stem = path.rpartition(".")[0]
+        name = stem.replace("/", ".").removesuffix(".__init__")
+        if name in _all_modules():
+            names.add(name)
+        elif stem not in generated:
+            unknown.add(path)
+    return names, unknown
+
+
 def main_source() -> bytes:
     """The board's /main.py."""
     return (firmware_dir() / PACKAGE / "main.py").read_bytes()

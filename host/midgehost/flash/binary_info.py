@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Generator
 from dataclasses import dataclass
 
-from midgehost.flash.uf2_image import FLASH_BASE, RP2350_ARM, RP2350_RISCV, Uf2
+from midgehost.flash.uf2_image import FLASH_BASE, FLASH_END, RP2350_ARM, RP2350_RISCV, Uf2
 
 _MARK, _MARK_END = struct.pack("<I", 0x7188_EBF2), struct.pack("<I", 0xE71A_A390)
 _MARK_WITHIN = 1024  # bytes; 512 on the RP2040
 _ID_AND_STRING, _TAG = 6, 0x5052  # "RP"
+_BLOCK_DEVICE, _MICROPYTHON_TAG = 7, 0x504D  # "MP": its file system (ports/rp2/rp2_flash.c)
 _PROGRAM, _VERSION, _BOARD = 0x0203_1C86, 0x11A9_BC3A, 0xB63C_FFBB
 _MOST_ENTRIES = 1024
-_MACHINE = re.compile(rb"([A-Za-z0-9][ -~]{0,80} with RP2(?:040|350(?:-RISCV)?))\0")
+_MACHINE = re.compile(rb"([A-Za-z0-9][ -:<-~]{0,80} with RP2(?:040|350(?:-RISCV)?))\0")
 
 _BOOT2 = 256  # bytes: loaded from the start of flash by the RP2040's ROM, the last four are a CRC-32
 _CRC_POLYNOMIAL = 0x04C1_1DB7
@@ -51,23 +53,39 @@ def read(image: Uf2) -> BinaryInfo:
     )
 
 
+def file_system(image: Uf2) -> tuple[int, int] | None:
+    """Where the firmware keeps its files: (offset in flash, bytes); None where the image does not say."""
+    memory = image.memory()
+    for entry in _entries(memory, image.start):
+        if entry + 16 <= len(memory):
+            kind, tag, _, address, size = struct.unpack_from("<HHIII", memory, entry)
+            if (kind, tag) == (_BLOCK_DEVICE, _MICROPYTHON_TAG) and FLASH_BASE <= address < FLASH_END:
+                return address - FLASH_BASE, size
+    return None
+
+
 def _texts(memory: bytes, base: int) -> dict[int, str]:
-    at = memory.find(_MARK, 0, _MARK_WITHIN)
-    if at < 0 or memory[at + 16 : at + 20] != _MARK_END:
-        return {}
-    start, end = struct.unpack_from("<II", memory, at + 4)
     found: dict[int, str] = {}
-    for pointer in range(start - base, min(end - base, start - base + 4 * _MOST_ENTRIES), 4):
-        if not 0 <= pointer <= len(memory) - 4:
-            break
-        entry = struct.unpack_from("<I", memory, pointer)[0] - base
-        if not 0 <= entry <= len(memory) - 12:
-            continue
+    for entry in _entries(memory, base):
         kind, tag, identity, text = struct.unpack_from("<HHII", memory, entry)
         if (kind, tag) == (_ID_AND_STRING, _TAG) and 0 <= text - base < len(memory):
             raw = memory[text - base : text - base + 128].partition(b"\0")[0]
             found.setdefault(identity, raw.decode("ascii", "replace"))
     return found
+
+
+def _entries(memory: bytes, base: int) -> Generator[int]:
+    """Where the entries lie that the table points to; at least 12 bytes each."""
+    at = memory.find(_MARK, 0, _MARK_WITHIN)
+    if at < 0 or memory[at + 16 : at + 20] != _MARK_END:
+        return
+    start, end = struct.unpack_from("<II", memory, at + 4)
+    for pointer in range(start - base, min(end - base, start - base + 4 * _MOST_ENTRIES), 4):
+        if not 0 <= pointer <= len(memory) - 4:
+            return
+        entry = struct.unpack_from("<I", memory, pointer)[0] - base
+        if 0 <= entry <= len(memory) - 12:
+            yield entry
 
 
 def boots(image: Uf2) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from midgehost.errors import NodeFileError
 from midgehost.nodes.limits import check_number
-from midgehost.nodes.schema import Node
+from midgehost.nodes.schema import SCHEMA, Node
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _SHOWN = 60  # characters of a value in an error
@@ -45,8 +45,8 @@ def read_node(text: str) -> Node:
         raise NodeFileError("node.toml", "a number has more than 4,000 digits", "Write a shorter one.") from None
     _check_numbers("", raw)
     version = raw.get("schema")
-    if version != 1:
-        raise NodeFileError("schema", f"{_toml(version)} is no known version", "Write: schema = 1")
+    if version != SCHEMA:
+        raise NodeFileError("schema", f"{_toml(version)} is no known version", f"Write: schema = {SCHEMA}")
     return convert("", raw, Node)
 
 

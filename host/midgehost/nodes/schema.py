@@ -17,6 +17,8 @@ from midgehost.nodes.limits import (
     Within,
 )
 
+SCHEMA = 1  # of node.toml, and of the node.json that is made from it
+
 Number = int | float
 Pin = Annotated[int, Within(0, LAST_PIN, "Use the GPIO's number.")]
 Count = Annotated[int, Within(0, LARGEST_COUNT)]
