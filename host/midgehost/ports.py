@@ -145,7 +145,7 @@ def from_pyserial(info: Any) -> Port:
 def find(path: str, ports: Iterable[Port]) -> Port | None:
     """The port that a path leads to, links followed."""
     if "://" in path:
-        return None
+        return next((port for port in ports if port.path == path), None)
     wanted = os.path.realpath(path)
     return next((port for port in ports if os.path.realpath(port.path) == wanted), None)
 
@@ -172,9 +172,9 @@ def describe(ports: Iterable[Port]) -> str:
 
 def has_reset_lines(path: str, port: Port | None) -> bool:
     """Whether DTR and RTS of that port may lead to a board's reset circuit: bridges on Espressif's boards have it."""
-    if port is None:
+    if "://" in path:
         return path.startswith(_URL_WITH_LINES)
-    return not port.virtual and (port.vid in BRIDGES or (port.vid, port.pid) == _ESP_JTAG)
+    return port is not None and not port.virtual and (port.vid in BRIDGES or (port.vid, port.pid) == _ESP_JTAG)
 
 
 def callout(path: str, platform: str) -> str:
@@ -190,7 +190,7 @@ def announce(port: Port) -> Generator[None]:
     """While inside, every midge of this user lists the port, which belongs to this process."""
     folder = _running_boards()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    absolute = replace(port, path=os.path.abspath(port.path))  # noqa: PTH100 - a link stays a link
+    absolute = port if "://" in port.path else replace(port, path=os.path.abspath(port.path))  # noqa: PTH100 - a link stays a link
     entry = folder / f"{os.getpid()}-{abs(hash(absolute)):x}.json"
     fresh = entry.with_suffix(".new")
     fresh.write_text(json.dumps({"process": os.getpid(), "port": asdict(absolute)}))
@@ -210,7 +210,7 @@ def announced() -> list[Port]:
             port, process = Port(**told["port"]), int(told["process"])
         except (OSError, ValueError, TypeError, KeyError):
             continue
-        if _alive(process) and os.path.lexists(port.path):
+        if _alive(process) and ("://" in port.path or os.path.lexists(port.path)):
             found.append(port)
         elif not _alive(process):
             with contextlib.suppress(OSError):

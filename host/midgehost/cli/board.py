@@ -7,6 +7,7 @@ refused.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -89,9 +90,32 @@ def _emulated(argument: str, options: Options) -> Generator[str]:
         yield board.path
 
 
+@contextmanager
+def _esp(chip: str, options: Options) -> Generator[str]:
+    """`esp32`: a board with an Espressif chip, at a URL that esptool and mpremote know by the environment that is
+    printed with it."""
+    from midgehost.virtual.esp.board import EspBoard
+    from midgehost.virtual.esp.environment import environment
+
+    with EspBoard.first_free(chip, options.flash, sensors=wired(options)) as board, announce(board.port):
+        for name, value in environment().items():
+            print(f"esptool and mpremote know it with: export {name}={value}", file=sys.stderr)
+        yield board.url
+
+
+def _esp_kind(chip: str) -> Kind:
+    def start(argument: str, options: Options) -> AbstractContextManager[str]:
+        if argument:
+            raise _no_such_kind(f"{chip}:{argument}")
+        return _esp(chip, options)
+
+    return Kind(start, SENSOR_OPTIONS | {"flash"})
+
+
 KINDS: dict[str, Kind] = {
     "virtual": Kind(_virtual, SENSOR_OPTIONS | {"flash", "heap", "profile", "link"}),
     "emulated": Kind(_emulated, SENSOR_OPTIONS | {"flash", "link"}),
+    **{chip: _esp_kind(chip) for chip in ("esp32", "esp32-s3", "esp32-c3", "esp32-c6")},
 }
 
 

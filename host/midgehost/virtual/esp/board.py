@@ -9,7 +9,9 @@ Everything that happens to the board happens in one thread; methods may be calle
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import select
 import threading
@@ -20,6 +22,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from midgehost.errors import Missing
+from midgehost.ports import Port
 from midgehost.virtual.board import Sensor
 from midgehost.virtual.calls import Calls
 from midgehost.virtual.esp.boot import boot
@@ -27,7 +30,7 @@ from midgehost.virtual.esp.chips import chip_of
 from midgehost.virtual.esp.circuit import Circuit, Reset, UartBridge, UsbJtag
 from midgehost.virtual.esp.environment import environment
 from midgehost.virtual.esp.faults import Faults
-from midgehost.virtual.esp.lines import Baud, Data, Event, Line, Lines, PtyLine, SocketLine
+from midgehost.virtual.esp.lines import Baud, Data, Event, Line, Lines, NameTaken, PtyLine, SocketLine
 from midgehost.virtual.esp.nor import NorFlash
 from midgehost.virtual.esp.program import Program
 from midgehost.virtual.esp.rom import ROM_BAUD, RomLoader
@@ -96,6 +99,22 @@ class EspBoard:
         """The environment in which esptool and mpremote know `url`."""
         return {**os.environ, **environment()}
 
+    @property
+    def port(self) -> Port:
+        """The board as midge lists it."""
+        serial_number = self.mac.hex(":").upper()
+        return Port(self.url, serial_number, product=f"virtual {self.chip.board}", virtual=self.chip.board)
+
+    @classmethod
+    def first_free(cls, chip: str, flash: str | Path | None, sensors: Sequence[Sensor] = ()) -> Self:
+        """A board named after its chip, with a number if another one of this user has that name."""
+        name = chip_of(chip).board
+        for number in itertools.count(2):
+            with contextlib.suppress(NameTaken):
+                return cls(chip, flash, name=name, sensors=sensors)
+            name = f"{chip_of(chip).board}-{number}"
+        raise AssertionError
+
     def start(self) -> Self:
         """Power on."""
         self._thread.start()
@@ -107,10 +126,10 @@ class EspBoard:
         if self._thread.is_alive():
             self._calls.run(self._finish)
             self._thread.join()
-        self._calls.close()
         self._line.unplug()
         if self._program is not None:
             self._program.close()
+        self._calls.close()
         self.flash.close()
 
     def press_reset(self) -> None:
@@ -243,13 +262,14 @@ class EspBoard:
     def _boot(self) -> None:
         result = boot(self.chip, self.flash)
         self._send(result.text.encode(), ROM_BAUD)
-        self.mode = "stuck"
         if result.vfs is None:
+            self.mode = "stuck"
             return
         try:
             if self._program is None:
                 self._program = Program(self.flash, self._sensors)
         except Missing as error:
+            self.mode = "stuck"
             self._send(f"midge: {error}\r\n".encode(), ROM_BAUD)
             return
         self.mode = "app"

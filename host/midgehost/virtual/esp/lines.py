@@ -43,6 +43,10 @@ class Baud:
     rate: int
 
 
+class NameTaken(Busy):
+    """Another virtual board of this user has the name."""
+
+
 Event = Data | Lines | Baud
 
 
@@ -69,7 +73,7 @@ class Line(Protocol):
         ...
 
     def plug(self) -> None:
-        """Makes the line. Raises Busy, BoardError."""
+        """Makes the line. Raises NameTaken, BoardError."""
         ...
 
     def unplug(self) -> None:
@@ -140,7 +144,7 @@ class SocketLine:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _answers(self._path):
-                raise Busy(self.url, "End the virtual board that has this name, or choose another one.")
+                raise NameTaken(self.url, "End the virtual board that has this name, or choose another one.")
             self._path.unlink(missing_ok=True)  # left over from a board that was killed
             server.bind(str(self._path))
             server.listen()

@@ -15,7 +15,7 @@ def socket_path(name: str) -> Path:
     folder = os.environ.get("MIDGE_VBOARDS")
     if folder is None:
         run = os.environ.get("XDG_RUNTIME_DIR")
-        folder = f"{run}/midge" if run else f"{tempfile.gettempdir()}/midge-{os.getuid()}"
+        folder = f"{run}/midge/vboards" if run else f"{tempfile.gettempdir()}/midge-vboards-{os.getuid()}"
     return Path(folder) / name
 
 
