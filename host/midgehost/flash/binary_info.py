@@ -42,9 +42,8 @@ class BinaryInfo:
 
 def read(image: Uf2) -> BinaryInfo:
     """Never raises: what is not there, or points to nowhere, is left empty."""
-    memory = image.memory()
-    texts = _texts(memory, image.start)
-    machine = _MACHINE.search(memory)
+    texts = _texts(image.memory, image.start)
+    machine = _MACHINE.search(image.memory)
     return BinaryInfo(
         program=texts.get(_PROGRAM, ""),
         version=texts.get(_VERSION, "").removeprefix("v"),
@@ -55,7 +54,7 @@ def read(image: Uf2) -> BinaryInfo:
 
 def file_system(image: Uf2) -> tuple[int, int] | None:
     """Where the firmware keeps its files: (offset in flash, bytes); None where the image does not say."""
-    memory = image.memory()
+    memory = image.memory
     for entry in _entries(memory, image.start):
         if entry + 16 <= len(memory):
             kind, tag, _, address, size = struct.unpack_from("<HHIII", memory, entry)
@@ -94,9 +93,9 @@ def boots(image: Uf2) -> str:
     RP2040: the CRC-32 of its first 256 bytes (data sheet, 2.8.1.3.1). RP2350: an IMAGE_DEF for this processor in the
     first 4 KB (data sheet, 5.9).
     """
-    if FLASH_BASE not in image.pages:
+    if image.start != FLASH_BASE:
         return "it holds nothing for the start of flash"
-    memory = image.memory()
+    memory = image.memory
     if image.family not in _FLAGS:
         (stored,) = struct.unpack_from("<I", memory, _BOOT2 - 4)
         return "" if _crc32(memory[: _BOOT2 - 4]) == stored else "the CRC of its first 256 bytes is wrong"

@@ -54,7 +54,7 @@ def recognise(path: Path, data: bytes) -> Recognised:
             image = uf2_image.parse(data)
         except uf2_image.Malformed as error:
             raise BadImage(str(path), str(error)) from None
-        family, content = image.family, image.memory()
+        family, content = image.family, image.memory
     elif data[:1] == _ESP_MAGIC:
         kind, content = "bin", data
     else:

@@ -187,12 +187,10 @@ def _file(image: Uf2, request: Request) -> bytes:
     round to the last sector of flash, and would erase the end of the file system. With `erase`, pages of 0xff fill the
     rest of flash: a ROM erases what it writes to.
     """
-    pages = dict(image.pages)
+    memory = image.memory
     if request.erase:
-        for address in range(FLASH_BASE, FLASH_BASE + request.board.flash_bytes, PAGE):
-            pages.setdefault(address, b"\xff" * PAGE)
-        pages = dict(sorted(pages.items()))
-    return uf2_image.serialise(image.family, pages.items())
+        memory = memory.ljust(request.board.flash_bytes, b"\xff")
+    return uf2_image.serialise(image.family, image.start, memory)
 
 
 class _Copy:
@@ -234,6 +232,8 @@ class _Copy:
                     _synchronise(descriptor)
                     self._done += len(chunk)
                     self._moved.set()
+                    if self._done < len(self._data) and not self._drive.present:
+                        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
             finally:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)

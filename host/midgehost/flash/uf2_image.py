@@ -2,7 +2,8 @@
 
 Format: the UF2 specification (microsoft/uf2). What the ROMs do with a block: `virtual_disk.c` of pico-bootrom-rp2040,
 `usb_virtual_disk.c` of pico-bootrom-rp2350. UF2 has no checksum, and a ROM passes over a block that it does not like
-without a word, so every doubt is a refusal here.
+without a word, so every doubt is a refusal here. Holes are one: a damaged address looks like one, and the RP2040 erases
+a sector for every 16 blocks by their number (erratum E14), which goes wrong around holes.
 
 `uf2utils` reads the same format and is not used: it makes its errors for wrong magic numbers without raising them,
 looks at neither the last magic number nor the numbering, and slices whatever payload size it finds. What it would do
@@ -12,11 +13,11 @@ for us is the one `struct` line below.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-BLOCK, PAGE, SECTOR = 512, 256, 4096  # bytes: of the file, written at once, erased at once
+BLOCK, PAGE = 512, 256  # bytes: of the file, of flash in one of its blocks
 FLASH_BASE, FLASH_END = 0x1000_0000, 0x1200_0000  # where flash is mapped; the RP2040 uses half of it
 
 RP2040, ABSOLUTE, DATA, RP2350_ARM, RP2350_RISCV, RP2350_ARM_NS = range(0xE48B_FF56, 0xE48B_FF5C)
@@ -42,33 +43,17 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Uf2:
-    """A sound file: its pages of 256 bytes by address, in the file's order."""
+    """A sound file: one piece of memory, without holes."""
 
     family: int
-    pages: Mapping[int, bytes]
+    start: int  # its address
+    memory: bytes
     has_e10_block: bool = False
-
-    @property
-    def start(self) -> int:
-        """The lowest address."""
-        return min(self.pages)
 
     @property
     def end(self) -> int:
         """The address behind the last byte."""
-        return max(self.pages) + PAGE
-
-    @property
-    def sectors(self) -> frozenset[int]:
-        """The addresses of the sectors that are erased; what lies in no page of them is 0xff afterwards."""
-        return frozenset(address & -SECTOR for address in self.pages)
-
-    def memory(self) -> bytes:
-        """What lies in flash from `start` on, gaps as 0xff: at most 32 MB."""
-        image = bytearray(b"\xff" * (self.end - self.start))
-        for address, page in self.pages.items():
-            image[address - self.start : address - self.start + PAGE] = page
-        return bytes(image)
+        return self.start + len(self.memory)
 
 
 def family_name(family: int) -> str:
@@ -94,27 +79,25 @@ def parse(data: bytes) -> Uf2:
         del blocks[0]
     if not blocks:
         raise Malformed("it has no blocks")
-    family, pages = blocks[0].family, dict[int, bytes]()
+    family, start = blocks[0].family, blocks[0].address
     for number, block in enumerate(blocks):
         block.check(number, len(blocks))
         if block.family != family:
             raise Malformed(f"block {number} is for another chip family, {block.family:08x}, than the first")
-        if block.address in pages:
-            raise Malformed(f"two blocks overlap at 0x{block.address:08x}")
-        pages[block.address] = block.payload
-    if family == RP2040:
-        _check_erasure(pages)
-    return Uf2(family, pages, e10)
+        if block.address != start + number * PAGE:
+            where = f"0x{block.address:08x}, not to 0x{start + number * PAGE:08x}"
+            raise Malformed(f"block {number} goes to {where}: blocks are missing, overlap or are swapped")
+    return Uf2(family, start, b"".join(block.payload for block in blocks), e10)
 
 
-def serialise(family: int, pages: Iterable[tuple[int, bytes]]) -> bytes:
-    """A file of these pages, without a block against E10."""
-    listed = list(pages)
+def serialise(family: int, start: int, memory: bytes) -> bytes:
+    """A file of this memory, whole pages, without a block against E10."""
+    count = len(memory) // PAGE
     return b"".join(
-        _HEADER.pack(_MAGIC_0, _MAGIC_1, _FAMILY_PRESENT, address, PAGE, number, len(listed), family)
-        + page.ljust(BLOCK - _HEADER.size - 4, b"\0")
+        _HEADER.pack(_MAGIC_0, _MAGIC_1, _FAMILY_PRESENT, start + number * PAGE, PAGE, number, count, family)
+        + memory[number * PAGE : (number + 1) * PAGE].ljust(BLOCK - _HEADER.size - 4, b"\0")
         + struct.pack("<I", _MAGIC_END)
-        for number, (address, page) in enumerate(listed)
+        for number in range(count)
     )
 
 
@@ -166,14 +149,3 @@ class _Block(NamedTuple):
             raise Malformed(f"{where} goes to 0x{self.address:08x}, which is not in flash")
         if any(self.rest):
             raise Malformed(f"{where} has something behind its payload: the file is damaged")
-
-
-def _check_erasure(pages: Iterable[int]) -> None:
-    """The RP2040's ROM erases a sector for every 16 blocks by their number, wherever they go (erratum RP2040-E14)."""
-    of_sector: dict[int, int] = {}
-    of_group: dict[int, int] = {}
-    for number, address in enumerate(pages):
-        sector, group = address // SECTOR, number * PAGE // SECTOR
-        if of_group.setdefault(group, sector) != sector or of_sector.setdefault(sector, group) != group:
-            where = f"0x{sector * SECTOR:08x}"
-            raise Malformed(f"the RP2040 would not erase the sector at {where} rightly (erratum E14)")

@@ -129,7 +129,9 @@ class BootselDrive:
         """Hands the ROM what has come; True when it has a whole file."""
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self.folder.rglob("*")):
-                if path.name not in _OWN and path.is_file() and self._read(path, seen):
+                if path.name in _OWN or path.is_symlink() or not path.is_file():  # FAT has no links
+                    continue
+                if self._read(path, seen):
                     return True
         return False
 
