@@ -41,8 +41,7 @@ def uf2(version: str = "1.26.1", machine: str = "Raspberry Pi Pico with RP2040",
     year = "2025-09-11"
     text = bytes(240) + f"MicroPython v{version} on {year}\0; {machine}\0".encode()
     text += bytes(-len(text) % 256)
-    pages = {0x1000_0000 + at: text[at : at + 256] for at in range(0, len(text), 256)}
-    return uf2_image.serialise(family, pages.items())
+    return uf2_image.serialise(family, 0x1000_0000, text)
 
 
 def esp(version: str = "1.26.1", machine: str = "Generic ESP32 module with ESP32") -> bytes:
@@ -174,7 +173,7 @@ def test_a_board_without_a_page(site: Site) -> None:
         (uf2()[:512], BadImage, "not a usable firmware image"),
         (uf2(machine="Raspberry Pi Pico W with RP2040"), WrongImage, "Pico W with RP2040, not for pico"),
         (uf2(family=0xE48BFF59), WrongImage, "not for pico"),
-        (uf2_image.serialise(0xE48BFF56, [(0x1000_0000, bytes(256))]), BadImage, "no MicroPython in it"),
+        (uf2_image.serialise(0xE48BFF56, 0x1000_0000, bytes(256)), BadImage, "no MicroPython in it"),
     ],
 )
 def test_a_bad_download_leaves_nothing(
