@@ -10,6 +10,13 @@ import random
 import struct
 
 CHIP_IDS = {"esp32": 0, "esp32s2": 2, "esp32c3": 5, "esp32s3": 9, "esp32c6": 13}
+MACHINES = {
+    "esp32": "Generic ESP32 module with ESP32",
+    "esp32s2": "Generic ESP32S2 module with ESP32S2",
+    "esp32c3": "ESP32C3 module with ESP32C3",
+    "esp32s3": "Generic ESP32S3 module with ESP32S3",
+    "esp32c6": "ESP32C6 module with ESP32C6",
+}
 OFFSETS = {"esp32": 0x1000, "esp32c3": 0, "esp32s3": 0, "esp32c6": 0}
 TABLE, APP, VFS = 0x8000, 0x10000, 0x200000
 PARTITIONS = (
@@ -51,26 +58,27 @@ def partition_table(partitions: tuple[tuple[int, int, int, int, bytes], ...] = P
 
 
 def app(chip: str, nbytes: int = 40_000, version: str = "v1.26.1", seed: int = 1, *, flash_size: int = 2) -> bytes:
-    """An app image with an app description (esp_app_desc_t) at the begin of its first segment."""
+    """An app image: an app description (esp_app_desc_t) and MicroPython's banner at the begin of its first segment."""
     text = lambda content, size: content.encode().ljust(size, b"\0")  # noqa: E731
     description = struct.pack("<II8x", 0xABCD5432, 0) + text(version, 32) + text("micropython", 32)
     description += text("10:00:00", 16) + text("Sep 11 2025", 16) + text("v5.4.2", 32) + bytes(32 + 80)
-    chance = random.Random(seed)
-    return image(
-        chip,
-        [
-            (0x3C000020, description + chance.randbytes(nbytes // 2)),
-            (0x42000020, chance.randbytes(nbytes // 2 // 4 * 4)),
-        ],
-        flash_size=flash_size,
-    )
+    description += f"MicroPython {version} on 2025-09-11; {MACHINES[chip]}\r\n".encode().ljust(96, b"\0")
+    chance, half = random.Random(seed), nbytes // 8 * 4
+    segments = [(0x3C000020, description + chance.randbytes(half)), (0x42000020, chance.randbytes(half))]
+    return image(chip, segments, flash_size=flash_size)
 
 
 def merged(
-    chip: str, nbytes: int = 40_000, seed: int = 1, *, flash_size: int = 2, app_chip: str | None = None
+    chip: str,
+    nbytes: int = 40_000,
+    seed: int = 1,
+    *,
+    flash_size: int = 2,
+    app_chip: str = "",
+    version: str = "v1.26.1",
 ) -> bytes:
     """What micropython.org has under ESP32_GENERIC: bootloader, partition table and app, gaps erased."""
     bootloader = image(chip, [(0x3FFF0030, random.Random(seed).randbytes(4000))], flash_size=flash_size)
     base = OFFSETS[chip]
     made = bootloader.ljust(TABLE - base, b"\xff") + partition_table()
-    return made.ljust(APP - base, b"\xff") + app(app_chip or chip, nbytes, seed=seed, flash_size=flash_size)
+    return made.ljust(APP - base, b"\xff") + app(app_chip or chip, nbytes, version, seed, flash_size=flash_size)

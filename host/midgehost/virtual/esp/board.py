@@ -274,8 +274,12 @@ class EspBoard:
             return
         self.mode = "app"
         number = len(self.boots)
-        # From the program's thread, which `stop` waits for: it must not wait for this one.
-        self._program.start(*result.vfs, lambda error: self._calls.post(lambda: self._started(number, error)))
+
+        def started(error: str | None) -> None:
+            # In the program's thread, which `stop` waits for: it must not wait for this one.
+            self._calls.post(lambda: self._started(number, error))
+
+        self._program.start(result.firmware, result.vfs, started)
 
     def _started(self, number: int, error: str | None) -> None:
         if self.mode != "app" or self._program is None or number != len(self.boots) - 1:

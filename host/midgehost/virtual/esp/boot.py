@@ -6,9 +6,11 @@ Formats: Espressif's "Firmware Image Format" and "Partition Tables". The code in
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from midgehost.virtual.engine import Firmware
 from midgehost.virtual.esp.chips import Chip
 from midgehost.virtual.esp.nor import NorFlash
 
@@ -19,15 +21,20 @@ _TABLE, _TABLE_BYTES = 0x8000, 0xC00
 _ENTRY = struct.Struct("<2sBBII16sI")
 _ENTRY_MAGIC, _MD5_MAGIC = b"\xaaP", b"\xeb\xeb"
 _APP, _DATA, _FAT = 0, 1, 0x81
+_BANNER = re.compile(
+    rb"MicroPython v(\d+)\.(\d+)\.(\d+)-?([\w.]*)[\w.+-]* on [\d-]{10}; ([\w .()/-]+ with ESP32[\w-]*)"
+)
 _SHOWN = 3  # times of an endless loop
 
 
 @dataclass(frozen=True)
 class Boot:
-    """`text` is printed. `vfs` is where the app's file system lies, (offset, size); None where nothing boots."""
+    """`text` is printed. `vfs` is where the app's file system lies, (offset, size); None where nothing boots.
+    `firmware` is what the app's own text says that it is."""
 
     text: str
     vfs: tuple[int, int] | None = None
+    firmware: Firmware = field(default_factory=Firmware)
 
 
 class _Damaged(Exception):
@@ -45,10 +52,18 @@ def boot(chip: Chip, flash: NorFlash) -> Boot:
     text += f"entry {entry:#010x}\r\n"
     try:
         app, vfs = _partitions(flash)
-        _image(flash, chip, app)
+        segments, _ = _image(flash, chip, app)
     except _Damaged as damage:
         return Boot(text + f"E (40) boot: {damage}\r\n" * _SHOWN)
-    return Boot(text, vfs)
+    return Boot(text, vfs, _firmware(flash.read(app, sum(length for _, length in segments))))
+
+
+def _firmware(app: bytes) -> Firmware:
+    banner = _BANNER.search(app)
+    if banner is None:
+        return Firmware()
+    major, minor, patch, rest, machine = (group.decode() for group in banner.groups())
+    return Firmware((int(major), int(minor), int(patch), rest), machine)
 
 
 def _image(flash: NorFlash, chip: Chip, start: int) -> tuple[list[tuple[int, int]], int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from midgehost.errors import MidgeError
 from midgehost.virtual.board import Sensor, VirtualBoard
+from midgehost.virtual.engine import Firmware
 from midgehost.virtual.esp.nor import SECTOR, NorFlash
 
 
@@ -28,10 +29,11 @@ class Program:
         self._line = -1
         self.board = VirtualBoard(self._vfs, profile="esp32", sensors=sensors)
 
-    def start(self, offset: int, size: int, started: Callable[[str | None], None]) -> None:
-        """Boots with the file system at `offset` of the flash. `started` is called from another thread, with an
-        error's text or None."""
-        self._where = offset, size
+    def start(self, firmware: Firmware, vfs: tuple[int, int], started: Callable[[str | None], None]) -> None:
+        """Boots that firmware with the file system at `vfs`, (offset, size), of the flash. `started` is called from
+        another thread, with an error's text or None."""
+        self._where = offset, size = vfs
+        self.board.install(firmware)
         self._vfs.write_bytes(self._flash.read(offset, size))
         self._starting = threading.Thread(target=self._start, args=(started,), name="virtual ESP32 boots", daemon=True)
         self._starting.start()
