@@ -106,7 +106,8 @@ def test_an_unopened_pico_needs_no_port(desk: Path, flash: Flash) -> None:
     drive, link = desk / "media" / "RPI-RP2", desk / "board"
     with VirtualPico(drive, blank=True, link=link, restart_s=0.1) as pico:
         announced = ports.Port(str(link), virtual="virtual pico")
-        with ports.announce(announced):
+        esp = ports.Port("vboard://esp32", virtual="esp32")
+        with ports.announce(announced), ports.announce(esp):
             code, _, error = flash()
             assert code == 2 and "Say --board pico or --board pico-w." in error
             code, out, _ = flash("--board", "pico", "--json")
@@ -163,6 +164,21 @@ def test_mpremote_and_cp_do_the_same(pico: VirtualPico, desk: Path) -> None:
     wait_for(Path(port).exists)
     with SerialTransport(port) as line:
         assert line.exec("import sys\nprint(sys.implementation.version[:3])") == "(1, 24, 1)\n"
+
+
+def test_a_pico_of_the_command_line(desk: Path, flash: Flash) -> None:
+    midge, link, drive = Path(sys.executable).with_name("midge"), desk / "board", desk / "media" / "RPI-RP2"
+    command = [midge, "board", "start", "virtual", "--bootsel", drive, "--link", link]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout is not None and started.stdout.readline().strip() == str(link)
+            code, out, error = flash("--board", "pico", "--json")  # announced: it needs no port
+            assert code == 0, error
+            assert json.loads(out)["port"] == str(link)
+        finally:
+            started.terminate()
+            started.wait(10)
+    assert not link.is_symlink() and not drive.exists()
 
 
 def test_two_boards_in_bootsel_mode_are_ambiguous(desk: Path, flash: Flash) -> None:

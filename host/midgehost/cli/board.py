@@ -48,6 +48,7 @@ class Options:
     rate: float | None = None
     end: str | None = None
     link: Path | None = None
+    bootsel: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,26 @@ def _virtual(argument: str, options: Options) -> Generator[str]:
 
     if argument:
         raise _no_such_kind(f"virtual:{argument}")
+    if options.bootsel is not None:
+        with _flashable(options.bootsel, options) as path:
+            yield path
+        return
     profile, sensors = options.profile or "pico", wired(options)
     with VirtualBoard(options.flash, heap=options.heap, profile=profile, sensors=sensors, link=options.link) as board:
         yield board.path
+
+
+@contextmanager
+def _flashable(drive: Path, options: Options) -> Generator[str]:
+    """`virtual --bootsel DIR`: a Pico that leaves its line for a drive when asked to, and takes firmware there."""
+    from midgehost.ports import Port
+    from midgehost.virtual.virtual_pico import VirtualPico
+
+    if options.link is None or options.profile not in (None, "pico"):
+        raise NotFound("A board with --bootsel is a Pico whose port comes and goes.", "Name the port: --link PATH.")
+    board = VirtualPico(drive, flash=options.flash, heap=options.heap, sensors=wired(options), link=options.link)
+    with board as pico, announce(Port(str(options.link), pico.board.port.serial_number, virtual="virtual pico")):
+        yield pico.path
 
 
 @contextmanager
@@ -113,7 +131,7 @@ def _esp_kind(chip: str) -> Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "virtual": Kind(_virtual, SENSOR_OPTIONS | {"flash", "heap", "profile", "link"}),
+    "virtual": Kind(_virtual, SENSOR_OPTIONS | {"flash", "heap", "profile", "link", "bootsel"}),
     "emulated": Kind(_emulated, SENSOR_OPTIONS | {"flash", "link"}),
     **{chip: _esp_kind(chip) for chip in ("esp32", "esp32-s3", "esp32-c3", "esp32-c6")},
 }
@@ -131,6 +149,7 @@ def start(
     rate: Annotated[float | None, typer.Option(help="Play at this many Hz; default: one sample a reading.")] = None,
     end: Annotated[str | None, typer.Option(help="After the last sample: hold, loop (default) or stop.")] = None,
     link: Annotated[Path | None, typer.Option(help="A symbolic link that always names the board's port.")] = None,
+    bootsel: Annotated[Path | None, typer.Option(help="A Pico's drive appears here in BOOTSEL mode.")] = None,
 ) -> None:
     """Starts a board, prints the path of its serial port and stays until Ctrl-C."""
     options = Options(
@@ -143,6 +162,7 @@ def start(
         rate=rate,
         end=end,
         link=link,
+        bootsel=bootsel,
     )
     name, _, argument = kind.partition(":")
     if name not in KINDS:

@@ -212,8 +212,7 @@ def _only_drive(target: Board | None) -> bootsel.Drive | None:
 
 def _only_port(target: Board | None) -> str:
     """The port of the only board that it may be. Raises NotFound, Ambiguous, NoDrive."""
-    known = {*target.usb.running, *target.usb.bootloader} if target else set[str]()
-    found = [p for p in ports.plugged_in() if p.is_board and (target is None or p.virtual or p.usb_id in known)]
+    found = [p for p in ports.plugged_in() if p.is_board and (target is None or _may_be(p, target))]
     if len(found) > 1:
         raise Ambiguous(target.name if target else "the board", [p.path for p in found])
     if found:
@@ -232,8 +231,15 @@ def _candidates(place: Place) -> Iterable[str]:
     for found in ports.plugged_in():
         known = place.seen is not None and bool(place.seen.serial_number) and place.seen.same_board(found)
         fresh = not place.name and found.path not in place.before
-        if known or (fresh and (found.virtual or found.usb_id in place.board.usb.running)):
+        if known or (fresh and _may_be(found, place.board)):
             yield found.path
+
+
+def _may_be(port: ports.Port, board: Board) -> bool:
+    """Whether such a board may be at that port, as far as can be told without asking it."""
+    if port.virtual:
+        return port.virtual.rpartition(" ")[2] == board.name
+    return port.usb_id in (*board.usb.running, *board.usb.bootloader)
 
 
 def _uses_drive(board: Board) -> bool:
