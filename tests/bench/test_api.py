@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slot_state import quick
 
 import midgehost
 from conftest import FAN
@@ -55,7 +56,7 @@ def test_models_take_turns(tmp_path: Path) -> None:
 def test_a_running_node() -> None:
     sensor = Mpu6050(Recording([(0.1, 0.2, 1.0)], end="loop"))
     with VirtualBoard(sensors=[sensor]) as virtual, midgehost.connect(virtual.path) as board:
-        deploy(board.transport, board.info, build_payload(FAN, board.info))
+        deploy(board.transport, board.info, quick(build_payload(FAN, board.info)))
         found = {}
         end = time.monotonic() + 20
         while not {"accel.x", "sys.heap"} <= found.keys():

@@ -37,6 +37,7 @@ bus = { i2c = 0, sda = 4, scl = 5 }
 channels = ["x", "y", "z"]
 unit = "g"
 """
+PROOF = "[update]\nconfirm_s = 0.1\n"
 WINDOWS = """\
 rate_hz = 500
 [sampling]
@@ -93,7 +94,7 @@ def start(recording: Recording, board: VirtualBoard, folder: Path, text: str) ->
     """Deploys the node, the fan model beside it, and starts it with the recording's first sample."""
     for name in ("fan.tflite", "model.toml"):
         (folder / name).write_bytes((FAN / name).read_bytes())
-    (folder / "node.toml").write_text(text)
+    (folder / "node.toml").write_text(text + PROOF)
     line = SerialTransport(board.path)
     info = probe(line)
     deploy(line, info, build_payload(folder, info))
