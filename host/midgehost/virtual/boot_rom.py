@@ -104,8 +104,6 @@ class Rom:
         inside = 0 <= offset < len(self._flash.data) and not address % PAGE
         if not inside and self.kind.first:
             return self._reject("a block that goes to no page of flash")
-        if not count:
-            return self._reject("a block of a file without blocks")
         if self._transfer is None or (self._transfer.count, self._transfer.family) != (count, family):
             if count > self.kind.most_blocks:
                 return self._reject("a file with more blocks than can be counted")

@@ -74,10 +74,23 @@ def test_picotools_block_against_e10_is_known(ignorable: bool) -> None:
     assert image.memory == uf2_image.parse(file).memory
 
 
+def flipped(file: bytes, at: int) -> bytes:
+    return file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
+
+
+@pytest.mark.parametrize("at", [8, 12, 16, 20, 24, 32, 287, 288, 291, 292, 507])
+def test_other_absolute_blocks_are_not(at: int) -> None:
+    file = files.uf2(files.paged(files.program(ARM)), ARM)
+    with pytest.raises(Malformed):
+        uf2_image.parse(flipped(files.e10_block(), at) + file)
+    with pytest.raises(Malformed):
+        uf2_image.parse(files.e10_block() * 2 + file)
+
+
 PAGE = b"x" * 256
 BROKEN = {
     "no whole blocks": (b"", files.uf2({BASE: PAGE})[:-1]),
-    "magic numbers": (b"\0" * 512, files.uf2({BASE: PAGE})[:-1] + b"\0", b"\1" + files.uf2({BASE: PAGE})[1:]),
+    "magic numbers": [flipped(files.uf2({BASE: PAGE}), at) for at in (0, 4, 508)],
     "no blocks": (files.e10_block(),),
     "main flash": [files.block(BASE, PAGE, 0, 1, flags=flags) for flags in (0, 0x2001, 0x3000, 0x6000, 0xA000)],
     "bytes where the chip takes 256": [files.block(BASE, PAGE, 0, 1, size=n) for n in (0, 255, 257, 476, 1 << 31)],
