@@ -84,10 +84,11 @@ class Place:
         return (f"{self.name} runs the firmware of {found.name}, you name it {self.board.name}",)
 
 
-def look(port: str | None, name: str | None) -> Place:
+def look(port: str | None, name: str | None, usual: str = "") -> Place:
     """Finds the board and asks it, without changing it.
 
-    `name` is of a board file, None what the board answers. Raises NotFound, Ambiguous, Busy, NoDrive, WrongBoard.
+    `name` is of a board file, None what the board answers. Without a port it is the drive that is there, else at the
+    `usual` port, else the only board. Raises NotFound, Ambiguous, Busy, NoDrive, WrongBoard.
     """
     target = boards.board(name) if name else None
     before = frozenset(found.path for found in ports.plugged_in())
@@ -97,14 +98,19 @@ def look(port: str | None, name: str | None) -> Place:
         drive = _only_drive(target)
         if drive is not None:
             return _at_drive(target, drive, before)
-        port = _only_port(target)
+        port = usual or _only_port(target)
+    if target is not None and not _uses_drive(
+        target
+    ):  # esptool asks the chip itself, and a bare one answers nobody else
+        with ports.open_port(port) as device:
+            return Place(target, port, device.path, seen=_seen(device.path), before=before)
     path, info, error = _ask(port)
     if target is None:
         target = _answered(port, info, error)
     found = boards.identify(info.platform, info.machine) if info else None
     if info and found and found.chip != target.chip:
         raise WrongBoard(port, info.machine, target.name)
-    place = Place(target, port, path, None, info, ports.find(path, ports.plugged_in()) if path else None, before)
+    place = Place(target, port, path, None, info, _seen(path), before)
     if info is None and _uses_drive(target):
         drive = _only_drive(target)
         if drive is not None:  # it was in BOOTSEL mode all the time
@@ -177,6 +183,10 @@ def _ask(port: str) -> tuple[str, BoardInfo | None, MidgeError | None]:
         raise
     except MidgeError as error:
         return path or (port if "://" in port else ""), None, error
+
+
+def _seen(path: str) -> ports.Port | None:
+    return ports.find(path, ports.plugged_in()) if path else None
 
 
 def _answered(port: str, info: BoardInfo | None, error: MidgeError | None) -> Board:

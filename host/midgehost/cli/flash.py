@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def command(
     began = time.monotonic()
     said = Console(quiet=as_json, highlight=False, soft_wrap=True)
     with transfer(Console(quiet=as_json, stderr=True)) as watch:
-        written = _flash(Order(board, port, firmware, arch, erase), said, watch)
+        written = write(Order(board, port, firmware, arch, erase), said, watch)
     report = {**asdict(written), "seconds": round(time.monotonic() - began, 1)}
     if as_json:
         print(json.dumps(report))
@@ -68,14 +69,17 @@ def command(
         said.print(f"[green]flashed[/]: {written.image}; it is no MicroPython, so the board was not asked")
 
 
-def _flash(order: Order, said: Console, watch: Watch) -> Written:
+def write(order: Order, said: Console, watch: Watch) -> Written:
+    """Writes the image, waits for the board and greets it. Raises FlashError, NotFound, WrongBoard."""
     from midgehost.cli import board_at
+    from midgehost.cli.port import project_port
     from midgehost.flash import BACKENDS
     from midgehost.flash.backend import Request, choose
 
     watch.step("looking at the board")
-    place = board_at.look(order.port, order.board)
-    image, version = _image(place.board, order.firmware, order.arch or place.arch, watch)
+    usual = os.environ.get("MIDGE_PORT") or project_port(Path.cwd())
+    place = board_at.look(order.port, order.board, usual)
+    image, version = find_image(place.board, order.firmware, order.arch or place.arch, watch)
     request = Request(place.board, image, place.path, order.erase)
     backend = choose(BACKENDS, request)
     for doubt in (*place.doubts, *backend.check(request)):
@@ -92,7 +96,7 @@ def _flash(order: Order, said: Console, watch: Watch) -> Written:
     return Written(place.board.name, image.name, order.erase, port, answered, info.machine)
 
 
-def _image(board: Board, wanted: str | None, arch: str | None, watch: Watch) -> tuple[Path, str]:
+def find_image(board: Board, wanted: str | None, arch: str | None, watch: Watch) -> tuple[Path, str]:
     """The image and its version, "" if it is no MicroPython. One that is not in the cache is downloaded."""
     from midgehost.errors import NotFound
     from midgehost.flash import images
