@@ -17,7 +17,7 @@ MACHINES = {
     "esp32s3": "Generic ESP32S3 module with ESP32S3",
     "esp32c6": "ESP32C6 module with ESP32C6",
 }
-OFFSETS = {"esp32": 0x1000, "esp32c3": 0, "esp32s3": 0, "esp32c6": 0}
+OFFSETS = {"esp32": 0x1000, "esp32s2": 0x1000, "esp32c3": 0, "esp32s3": 0, "esp32c6": 0}
 TABLE, APP, VFS = 0x8000, 0x10000, 0x200000
 PARTITIONS = (
     (1, 2, 0x9000, 0x6000, b"nvs"),
@@ -57,10 +57,18 @@ def partition_table(partitions: tuple[tuple[int, int, int, int, bytes], ...] = P
     return made.ljust(0xC00, b"\xff")
 
 
-def app(chip: str, nbytes: int = 40_000, version: str = "v1.26.1", seed: int = 1, *, flash_size: int = 2) -> bytes:
+def app(
+    chip: str,
+    nbytes: int = 40_000,
+    version: str = "v1.26.1",
+    seed: int = 1,
+    *,
+    flash_size: int = 2,
+    project: str = "micropython",
+) -> bytes:
     """An app image: an app description (esp_app_desc_t) and MicroPython's banner at the begin of its first segment."""
     text = lambda content, size: content.encode().ljust(size, b"\0")  # noqa: E731
-    description = struct.pack("<II8x", 0xABCD5432, 0) + text(version, 32) + text("micropython", 32)
+    description = struct.pack("<II8x", 0xABCD5432, 0) + text(version, 32) + text(project, 32)
     description += text("10:00:00", 16) + text("Sep 11 2025", 16) + text("v5.4.2", 32) + bytes(32 + 80)
     description += f"MicroPython {version} on 2025-09-11; {MACHINES[chip]}\r\n".encode().ljust(96, b"\0")
     chance, half = random.Random(seed), nbytes // 8 * 4
@@ -76,9 +84,11 @@ def merged(
     flash_size: int = 2,
     app_chip: str = "",
     version: str = "v1.26.1",
+    project: str = "micropython",
 ) -> bytes:
     """What micropython.org has under ESP32_GENERIC: bootloader, partition table and app, gaps erased."""
     bootloader = image(chip, [(0x3FFF0030, random.Random(seed).randbytes(4000))], flash_size=flash_size)
     base = OFFSETS[chip]
     made = bootloader.ljust(TABLE - base, b"\xff") + partition_table()
-    return made.ljust(APP - base, b"\xff") + app(app_chip or chip, nbytes, version, seed, flash_size=flash_size)
+    content = app(app_chip or chip, nbytes, version, seed, flash_size=flash_size, project=project)
+    return made.ljust(APP - base, b"\xff") + content

@@ -42,6 +42,7 @@ md5_timeout_per_mb = 4
 write_block_attempts = 2
 connect_attempts = {attempts}
 """
+_START_S: Final = 30.0  # of a whole run: esptool starts, connects and loads its flasher
 _SLOW_BYTES_PER_S: Final = 10_000  # what 115 200 baud take without compression
 _USB_JTAG: Final = ("esp32s3", "esp32c3", "esp32c6")
 _HOLD: Final = "Hold its BOOT button, press and release EN (RST), let go of BOOT and run the command again"
@@ -250,14 +251,14 @@ class _Run:
         told = {"ESPTOOL_CFGFILE": str(settings), "PYTHONUNBUFFERED": "1", "COLUMNS": "1000", "NO_COLOR": "1"}
         self._environment = {**kept, **told, "PYTHONUTF8": "1", **urls.tool_environment(request.port)}
         erase_s = _PATIENCE_S[Stage.ERASE] if request.erase else 0
-        self._deadline_s = 30 + self._total / _SLOW_BYTES_PER_S + erase_s
+        self._deadline_s = _START_S + self._total / _SLOW_BYTES_PER_S + erase_s
 
     def run(self) -> None:
         """Raises what `EsptoolBackend.flash` raises."""
         with _started(self._command, self._environment) as process:
             why = self._follow(process)
         if process.returncode == 0 and self._verified and not why:
-            self._progress(self._total, self._total)
+            self._report(self._total)
             return
         self._fail(why)
 
@@ -290,22 +291,25 @@ class _Run:
         if self._stage in (Stage.ERASE, Stage.WRITE):
             self._touched = True
         if found := re.search(r"Writing at 0x([0-9a-f]+) ", line):
-            self._done = min(max(int(found[1], 16) - self._offset, 0), self._total)
-            self._progress(self._done, self._total)
+            self._report(min(max(int(found[1], 16) - self._offset, 0), self._total))
         if line.startswith("Hash of data verified"):
             self._verified = True
             self._stage = Stage.DONE
 
+    def _report(self, done: int) -> None:
+        if done != self._done:
+            self._done = done
+            self._progress(done, self._total)
+
     def _fail(self, silence: str) -> None:
         port, board = self._request.port, self._request.board.name
         words = silence or _last_words(self._text)
-        if not silence:
-            fatal = self._text.partition("error occurred:")[2] or self._text
-            for pattern, make in _FAILURES:
-                if found := re.search(pattern, fatal, re.S | re.I):
-                    raise make(found, port, board)
+        fatal = "" if silence else self._text.partition("error occurred:")[2] or self._text
         if self._verified:
             raise EsptoolFailed(port, words, "the image is written and verified")
+        for pattern, make in _FAILURES_AFTER if self._touched else _FAILURES_BEFORE:
+            if found := re.search(pattern, fatal, re.S | re.I):
+                raise make(found, port, board)
         if self._stage is Stage.VERIFY:
             raise NotVerified(port, words)
         if self._touched:
@@ -317,8 +321,8 @@ class _Run:
 
 # What a line says of the stage that has begun.
 _STAGES: Final = (
-    (r"^(Uploading|Running) stub flasher", Stage.LOAD),
-    (r"^(Configuring flash size|Flash will be erased|Compressed \d+ bytes)", Stage.WRITE),
+    (r"^(Uploading stub|Running stub|Stub) flasher", Stage.LOAD),
+    (r"^(Flash will be erased|Compressed \d+ bytes)", Stage.WRITE),
     (r"^Erasing flash", Stage.ERASE),
     (r"^Flash memory erased", Stage.WRITE),
     (r"^Verifying written data", Stage.VERIFY),
@@ -335,17 +339,20 @@ def _no_port(port: str) -> MidgeError:
 
 
 # Words of esptool's fatal errors, and what they are here: found words, port and board. The first that fits counts.
-_FAILURES: Final[tuple[tuple[str, Callable[[re.Match[str], str, str], MidgeError]], ...]] = (
+_Failures = tuple[tuple[str, Callable[[re.Match[str], str, str], MidgeError]], ...]
+_FAILURES_BEFORE: Final[_Failures] = (  # anything was touched
     (r"This chip is (ESP32[\w-]*), not", _wrong_board),
     (r"Permission denied", lambda found, port, board: PortDenied(port)),
     (r"exclusively lock|Resource busy|Access is denied", lambda found, port, board: Busy(port)),
     (r"Could not open .*, the port is busy or doesn't exist", lambda found, port, board: _no_port(port)),
     (r"Failed to connect to [^:]*: ([^\n]*)", lambda found, port, board: NoSync(port, board, _sentence(found[1]))),
+    (r"will not fit in (\d+) bytes of flash", lambda found, port, board: NoRoom(port, int(found[1]))),
+)
+_FAILURES_AFTER: Final[_Failures] = (
     (
         r"(MD5 of file does not match data in flash|the written flash region is empty)",
         lambda found, port, board: NotVerified(port, _sentence(found[1])),
     ),
-    (r"will not fit in (\d+) bytes of flash", lambda found, port, board: NoRoom(port, int(found[1]))),
 )
 
 

@@ -100,6 +100,11 @@ class EspBoard:
         return {**os.environ, **environment()}
 
     @property
+    def rom_blocks(self) -> int:
+        """Data blocks that its ROM loader and stub have taken."""
+        return self._rom.blocks
+
+    @property
     def port(self) -> Port:
         """The board as midge lists it."""
         serial_number = self.mac.hex(":").upper()
@@ -196,9 +201,9 @@ class EspBoard:
 
     def _from_client(self, content: bytes) -> None:
         if self.mode == "download":
-            if self._has_baud and self._client_baud != self._rom.baud:
+            baud = self._rom.baud = self._rom.baud or self._client_baud
+            if self._has_baud and self._client_baud != baud:
                 return  # the bytes arrive as others, which make no frame
-            baud = self._rom.baud
             for answer in self._rom.feed(content):
                 self._send(answer, baud)
             if self._rom.vanished:

@@ -165,7 +165,7 @@ class RomLoader:
         """What entering download mode begins with."""
         chip = self._chip
         self.stub = False
-        self.baud = ROM_BAUD  # what the next answer is sent with
+        self.baud: int | None = None  # what it talks with; None: it takes that of the first packet
         self._slip = slip.Decoder()
         self._write: _Write | None = None
         self._load: _Load | None = None
