@@ -43,7 +43,7 @@ class Refused(FlashError):
         self.drive, self.chip = drive, chip
         super().__init__(
             f"The {chip} has all of the file and is still in BOOTSEL mode after {_ACCEPT_S:g} s: it refused the image.",
-            "Unplug it, plug it in again with BOOTSEL held, and try another cable; its firmware is incomplete now.",
+            "Unplug it, plug it in again with BOOTSEL held, and try another cable; its firmware may be incomplete now.",
         )
 
 
@@ -54,7 +54,7 @@ class Interrupted(FlashError):
 
     def __init__(self, what: str, done: int, total: int) -> None:
         self.done, self.total = done, total
-        super().__init__(f"{what} after {done:,} of {total:,} bytes; the board's firmware is incomplete now.", HOLD)
+        super().__init__(f"{what} after {done:,} of {total:,} bytes; the board's firmware may be incomplete now.", HOLD)
 
 
 @dataclass(frozen=True)
