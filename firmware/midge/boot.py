@@ -87,12 +87,12 @@ def spare():
 
 def fall_back(slot, version, why):
     # why: {"code", "what"}.
-    print("midge: version %d in slot %s is given up: %s: %s" % (version, slot, why["code"], why["what"]))
     try:
         write("fallback", json.dumps({"slot": slot, "version": version, "why": why}))
     except OSError:  # full
         pass
     remove("trial")
+    print("midge: version %d in slot %s is given up: %s: %s" % (version, slot, why["code"], why["what"]))
 
 
 def leave_base():
@@ -123,7 +123,8 @@ def _timer(mode, period_ms, action):
     return timer
 
 
-def _watchdog():
+def watchdog():
+    # Started, or None where the board has none.
     for timeout in _WATCHDOG_MS:
         try:
             return machine.WDT(timeout=timeout)
@@ -152,7 +153,7 @@ class Update:
         try:
             if self.state == "trial":
                 self._reserve = bytearray(_RESERVE)
-                self._wdt = _watchdog()
+                self._wdt = watchdog()
                 self.patient(_OPENING_MS)
             __import__("midge.node", None, None, ("run",)).run(ROOT + self.slot + "/node.json", self)
         except KeyboardInterrupt:
@@ -160,6 +161,7 @@ class Update:
         except BaseException as error:
             if self.state != "trial":
                 raise
+            self._make_room()
             self.fail(describe(error), error)
         if self.state == "trial":
             self.fail(describe(MidgeError("update.ended", "the node came to an end")))
@@ -189,19 +191,22 @@ class Update:
 
     def fail(self, why, error=None):
         # Ends the trial, and does not return.
-        self._reserve = None
-        gc.collect()
+        self._make_room()
         try:
+            fall_back(self.slot, self.version, why)
             if error:
                 sys.print_exception(error)
-            fall_back(self.slot, self.version, why)
-        except MemoryError:  # the trial's file still says that it was running
+        except MemoryError:  # the trial's file may still say that it was running
             pass
         machine.reset()
 
     def about(self):
         # For a status.
         return {"state": self.state, "version": self.version, "failed": self.failed, "why": self.why}
+
+    def _make_room(self):
+        self._reserve = None
+        gc.collect()
 
     def _stopped(self):
         spare()

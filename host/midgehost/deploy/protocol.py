@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midgehost.deploy import manifest
-from midgehost.deploy.base import make_base
+from midgehost.deploy.base import Base, make_base
 from midgehost.deploy.connection import CommandError, NodeConnection
 from midgehost.deploy.plan import Payload, Plan, make_plan
 from midgehost.deploy.probe import BoardInfo
@@ -26,11 +26,16 @@ from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, NoCons
 from midgehost.keys import signed
 
 GREET_TIMEOUT = 20.0  # s, from the reset to the new node's first record
+_IMPORT_TIMEOUT = 30.0
 _SELF_TEST_TIMEOUT = 120.0  # s, a bundle
 _IMPORT_NODE = """
-import sys,gc
-for _n in list(sys.modules):
- if _n.split('.')[0]=='midge':del sys.modules[_n]
+{enter}
+from midge.boot import watchdog
+_w=watchdog()
+_feed=_w.feed if _w else None
+{leave}
+import gc
+gc.collect()
 sys.path.insert(0,{lib!r})
 import midge.node
 from midge.errors import MidgeError
@@ -39,11 +44,12 @@ _SELF_TEST = """
 gc.collect()
 from midge.inference import Model
 try:
- _m=Model({path!r})
- print('failed',_m.self_test())
+ _m=Model({path!r},breathe=_feed)
+ print('failed',_m.self_test(_feed))
 except MidgeError as e:
  print('refused',e.code,e.what)
 _m=None
+if _feed:_feed()
 """
 
 
@@ -148,7 +154,8 @@ class _Deployment:
         slots.restart()  # sending has scattered small objects over the heap, and it does not compact
         slots.check(self._plan.slot, self._base)
         say("testing models")
-        self._tested = _self_test(self._transport, self._plan.slot, self._payload)
+        self._tested = _self_test(self._transport, self._base, self._plan.slot, self._payload)
+        slots.hold_again()
         say("activating")
         slots.install_base(self._base, force)
         if not self._plan.is_same:
@@ -293,11 +300,15 @@ def _fill_slot(transport: Transport, slots: Slots, plan: Plan, progress: Progres
         done += len(data)
 
 
-def _self_test(transport: Transport, slot: str, payload: Payload) -> int:
-    """Imports the new slot's node and runs every bundle's vectors with the new slot's kernels. Raises Rejected."""
+def _self_test(transport: Transport, base: Base, slot: str, payload: Payload) -> int:
+    """Imports the new slot's node and runs every bundle's vectors with the new slot's kernels. Raises Rejected.
+
+    The board's watchdog runs, and is fed between kernels: code that never returns gives the board back to its old node.
+    """
+    models = [path for path in payload.files(slot) if path.startswith(MODELS)]
+    code = _IMPORT_NODE.format(enter=base.enter(), leave=base.leave(), lib=f"{ROOT}/{slot}/lib")
     try:
-        transport.exec(_IMPORT_NODE.format(lib=f"{ROOT}/{slot}/lib"), timeout=30)
-        models = [path for path in payload.files(slot) if path.startswith(MODELS)]
+        transport.exec(code, _IMPORT_TIMEOUT)
         for path in models:
             words = transport.exec(_SELF_TEST.format(path=path), _SELF_TEST_TIMEOUT).strip().split(" ", 2)
             if words[0] == "refused":
@@ -306,6 +317,8 @@ def _self_test(transport: Transport, slot: str, payload: Payload) -> int:
                 raise Rejected(f"{words[1]} self-test vectors of {path} came out wrong")
     except RemoteError as error:
         raise Rejected(error.traceback.strip().splitlines()[-1]) from None
+    except Timeout:
+        raise Rejected("its self-test came to no end") from None
     return len(models)
 
 

@@ -249,6 +249,7 @@ class Slots:
 
     def arm(self, slot: str, boots: int) -> None:
         """Puts a slot on trial: it runs after the next reset, and has so many starts to confirm itself."""
+        self.remove([FALLBACK])  # of an earlier one
         self.replace(TRIAL, f"{slot} {boots}".encode())
 
     def disarm(self) -> None:
@@ -292,9 +293,13 @@ class Slots:
 
     def hold(self) -> None:
         """Makes the board idle: no node, no watchdog. Ends with `Transport.reset`, or by itself when we go silent."""
-        if not self.starts_nodes():
-            return
-        self._transport.put(HOLD, str(_HOLD_SECONDS).encode())
+        if self.starts_nodes():
+            self.hold_again()
+
+    def hold_again(self) -> None:
+        """The same for a board that was idle: what it has started since (a watchdog) ends with a reset."""
+        if self.starts_nodes():
+            self._transport.put(HOLD, str(_HOLD_SECONDS).encode())
         self._transport.reset()
         self._has_agent = False
         heard, end = b"", time.monotonic() + _PROMPT_TIMEOUT

@@ -76,7 +76,7 @@ def await_verdict(
         except (Timeout, CommandError):
             continue
         update = status.get("update") or {}
-        if update.get("failed") == version and update["state"] == "fell_back":
+        if update.get("state") == "fell_back":
             raise FellBack(version, update["why"], node_runs=True)
         if update.get("version") == version and (update["state"] == "confirmed" or not confirm):
             return status
@@ -97,7 +97,7 @@ def _no_node(transport: Transport, version: int, last_words: str) -> None:
     """The board is at its prompt. Raises FellBack if it went back by itself; else the trial ends here: NotStarted."""
     slots = Slots(transport)
     failed = slots.fallback()
-    if failed.get("version") == version:
+    if failed:
         raise FellBack(version, failed["why"], node_runs=False)
     slots.hold()
     slots.disarm()
