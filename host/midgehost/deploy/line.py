@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+from midgehost import urls
 from midgehost.deploy.holders import holder_of
 from midgehost.errors import Busy, LineDropped, NotFound, Timeout
 
@@ -226,6 +227,7 @@ def open_line(path: str, name: str, time_scale: float = 1.0) -> Line:
 def _open_now(path: str, name: str, time_scale: float) -> Line:
     import serial
 
+    urls.install(path)
     try:
         device = serial.serial_for_url(
             path, baudrate=115200, timeout=_POLL, write_timeout=_WRITE_TIMEOUTS[0], exclusive=True

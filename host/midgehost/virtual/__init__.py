@@ -5,44 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from midgehost import ports, urls
-from midgehost.virtual.esp.environment import environment
+from midgehost.virtual.esp.environment import environment, midge_vboard
 
 
 def register() -> None:
-    """Makes the ports `virtual[:FLASH]`, `virtual:esp32[-s3|-c3|-c6]`, `vboard://NAME` and
-    `emulated:pico[-w][@VERSION][:FLASH]` known. Imports nothing heavy."""
+    """Makes the ports `virtual[:FLASH]`, `emulated:pico[-w][@VERSION][:FLASH]` and `vboard://NAME` (an ESP32 with DTR
+    and RTS that runs in another process) known. Imports nothing heavy."""
     ports.register("virtual", _open_virtual)
-    ports.register("vboard", _open_vboard)
-    urls.register("vboard", environment)
+    urls.register("vboard", midge_vboard.install, environment)
     ports.register("emulated", _open_emulated)
 
 
 def _open_virtual(argument: str, options: dict[str, Any]) -> ports.Device:
-    """A board that lives as long as the port is open; with an argument its flash is that file, and stays, or it is a
-    board with that Espressif chip and empty flash."""
+    """A board that lives as long as the port is open; with an argument its flash is that file, and stays."""
     from midgehost.virtual.board import VirtualBoard
 
-    if argument.startswith("esp32"):
-        from midgehost.virtual.esp.board import EspBoard
-
-        esp = EspBoard(argument, **options).start()
-        return ports.Device(f"virtual:{argument}", _known(esp.url), esp.close)
     board = VirtualBoard(argument or None, **options).start()
     return ports.Device("virtual", board.path, board.close)
-
-
-def _open_vboard(argument: str, options: dict[str, Any]) -> ports.Device:
-    """A virtual board that runs in another process, with DTR and RTS."""
-    url = _known(f"vboard:{argument}")
-    return ports.Device(url, url)
-
-
-def _known(url: str) -> str:
-    """The URL, which pyserial knows from now on."""
-    from midgehost.virtual.esp.environment.midge_vboard import install
-
-    install()
-    return url
 
 
 def _open_emulated(argument: str, options: dict[str, Any]) -> ports.Device:

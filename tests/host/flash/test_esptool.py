@@ -451,7 +451,7 @@ def check_mutants(count: int, folder: Path, seed: int) -> dict[str, list[int]]:
     """Refused with flash untouched, or flashed exactly with the rest of flash untouched. Counts: kind -> [refused,
     flashed]."""
     chance = random.Random(seed)
-    whole = esp_images.merged("esp32", 8000)
+    whole = esp_images.merged("esp32", 60_000)
     counts: dict[str, list[int]] = {}
     with EspBoard("esp32", pty=True) as board:
         for _ in range(count):
