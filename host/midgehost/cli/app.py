@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "init": "init",
     "deploy": "deploy",
     "remove": "remove",
+    "adopt": "adopt",
     "keys": "keys",
     "backup": "backup",
     "restore": "restore",

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from midgehost.cli.port import PortOption
+
 
 def command(
-    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
+    port: PortOption = "",
+    forget: Annotated[bool, typer.Option("--forget", help="The keys that an adopted board trusts, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Take everything off a board that midge put there; a main.py kept as main.py.bak comes back."""
@@ -17,5 +20,10 @@ def command(
     from midgehost.deploy.protocol import remove
 
     with connect(port) as board:
-        count = remove(board.transport)
-    print(json.dumps({"port": port, "removed": count}) if as_json else f"{port}: {count} files removed")
+        done = remove(board.transport, forget=forget)
+    if as_json:
+        print(json.dumps({"port": port, "removed": done.files, "adopted": done.adopted}))
+        return
+    print(f"{port}: {done.files} files removed")
+    if done.adopted:
+        print("It stays adopted: its keys and its version floor are kept. With --forget they go too.")

@@ -246,8 +246,16 @@ def resuming(transport: Transport) -> Generator[None]:
         raise
 
 
-def remove(transport: Transport, on_step: Callable[[str], None] | None = None, *, forget: bool = False) -> int:
-    """Takes everything off the board that midge put there, puts a kept main.py back; returns the files removed.
+@dataclass(frozen=True)
+class Removed:
+    """What a removal did: files taken away; whether the board stays adopted."""
+
+    files: int
+    adopted: bool
+
+
+def remove(transport: Transport, on_step: Callable[[str], None] | None = None, *, forget: bool = False) -> Removed:
+    """Takes everything off the board that midge put there, and puts a kept main.py back.
 
     An adopted board keeps its keys and version floor, so that it stays adopted; not with `forget`.
     """
@@ -257,16 +265,15 @@ def remove(transport: Transport, on_step: Callable[[str], None] | None = None, *
         say("holding the node")
         slots.hold()
         say("removing files")
-        present = slots.files()
-        stay = {TRUST, FLOOR} & set(present) if TRUST in present and not forget else set[str]()
+        present = set(slots.files())
+        stay = {TRUST, FLOOR} & present if TRUST in present and not forget else set[str]()
         slots.restore_main()
-        if stay:
-            slots.remove(sorted(set(present) - stay))
-            slots.prune(ROOT)
-        else:
+        slots.remove(sorted(present - stay))
+        slots.prune(ROOT)
+        if not stay:
             slots.remove([ROOT])
     transport.reset()
-    return len(present) - len(stay)
+    return Removed(len(present) - len(stay), bool(stay))
 
 
 def _say_nothing(_: str) -> None:

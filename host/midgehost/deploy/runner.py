@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from midgehost.deploy.modules import compile_modules
 from midgehost.deploy.node_folder import bundle_of, kernel_modules
 from midgehost.deploy.probe import BoardInfo
+from midgehost.deploy.slots import Slots
 from midgehost.deploy.transport import Transport
 from midgehost.errors import DataError, ModelError, NoKernels, RemoteError, TooBig
 from midgehost.models.bundle import Bundle, TensorInfo
@@ -96,6 +97,7 @@ class ModelOnBoard:
     def _send(self, info: BoardInfo, kernels: str | None) -> None:
         if kernels == "viper" and info.arch is None:
             raise NoKernels("viper", f"{info.title} has no viper emitter")
+        Slots(self.transport).hold()  # a node may have started a watchdog
         modules = {"inference", *kernel_modules([self.bundle], info, kernels)}
         for path, data in compile_modules(modules, info.arch).items():
             self._put(f"{_FOLDER}/lib/{path}", data)

@@ -275,6 +275,13 @@ class Slots:
         if self.exists(FOREIGN_MAIN):
             raise ForeignMain(f", and an older one is kept as {FOREIGN_MAIN}", "Remove or rename one of them.")
 
+    def send_base(self, base: Base) -> None:
+        """Puts the base's files beside the one that boots; never over a whole file."""
+        present = self.files()
+        for path, data in base.files.items():
+            if present.get(path) != len(data) or self._transport.sha256(path) != hashlib.sha256(data).hexdigest():
+                self._transport.put(path, data)
+
     def install_base(self, base: Base, force: bool) -> None:
         """Makes the base the one that boots, and removes older ones; its files lie on the board. Raises ForeignMain."""
         self.install_main(base.main, force)

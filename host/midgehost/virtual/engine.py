@@ -135,7 +135,8 @@ class Engine:
         self.boots.append(why)
         self.complaint = ""
         self.ready.clear()
-        self._starves = None
+        if why != "soft":  # which no watchdog notices
+            self._starves = None
         self._console.restart(soft=why == "soft")
         cause = profile.cause_of[why]
         self._reset_cause = self._reset_cause if cause is None else cause
