@@ -72,6 +72,10 @@ def test_a_chip_that_nobody_knows() -> None:
         (esp_images.app("esp32"), "an app alone"),
         (esp_images.image("esp32", [(0x3FFF0030, bytes(100))]).ljust(0x20000, b"\xff"), "no partition table"),
         (esp_images.image("esp32", [(0x3FFF0030, bytes(100))]), "in the middle of its partition table"),
+        (esp_images.image("esp32", [(0x3FFF0030, bytes(100))]).ljust(0x20000, b"\x55"), "no partition table"),
+        (esp_images.image("esp32", [(0x3FFF0030, bytes(0x7000))]), "its bootloader is larger than its place"),
+        (esp_images.image("esp32", []).ljust(0x20000, b"\xff"), "its bootloader has 0 segments"),
+        (esp_images.image("esp32", [(0x3FFF0030, b"")] * 17), "its bootloader has 17 segments"),
     ],
 )
 def test_what_is_no_image(data: bytes, why: str) -> None:

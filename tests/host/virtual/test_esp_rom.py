@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,6 +207,14 @@ class Client:
         blocks = -(-size // block_size)
         return self.ask(command, struct.pack("<5I", size, blocks, block_size, offset, 0))[0]
 
+    def run_stub(self) -> None:
+        """Loads and starts a stub of 16 bytes."""
+        assert self.ask(Command.MEM_BEGIN, struct.pack("<4I", 16, 1, 16, 0x40380000))[0] == 0
+        assert self.block(Command.MEM_DATA, 0, bytes(16)) == 0
+        body = struct.pack("<2I", 0, 0x40380000)
+        self.rom.feed(slip.encode(struct.pack("<BBHI", 0, Command.MEM_END, len(body), 0) + body))
+        assert self.rom.stub
+
     def attach(self) -> None:
         assert self.ask(Command.SPI_ATTACH, bytes(8))[0] == 0
 
@@ -252,8 +261,6 @@ def test_a_wrong_checksum_writes_nothing(client: Client) -> None:
 
 
 def test_deflated_data_must_be_sound_and_fit(client: Client) -> None:
-    import zlib
-
     client.attach()
     client.begin(Command.FLASH_DEFL_BEGIN, 100, 0)
     assert client.block(Command.FLASH_DEFL_DATA, 0, b"no deflate stream") == BAD_DEFLATE
@@ -287,6 +294,88 @@ def test_a_stub_runs_only_if_all_of_it_arrived(client: Client) -> None:
     packet = struct.pack("<BBHI", 0, Command.MEM_END, len(run), 0) + run
     assert client.rom.feed(slip.encode(packet))[-1] == slip.encode(b"OHAI")
     assert client.ask(Command.ERASE_FLASH)[0] == 0
+
+
+SEQUENCE_0 = struct.pack("<4I", 4, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "body", "status"),
+    [
+        (Command.SYNC, b"\x07\x07\x12\x20" + b"\x55" * 31, BAD_LENGTH),
+        (Command.READ_REG, bytes(5), BAD_LENGTH),
+        (Command.MEM_BEGIN, struct.pack("<4I", 200, 1, 100, 0), BAD_LENGTH),  # one block is missing
+        (Command.MEM_DATA, SEQUENCE_0 + bytes(4), BAD_ORDER),  # no BEGIN
+        (Command.SPI_ATTACH, bytes(4), BAD_LENGTH),  # the stub's is shorter
+        (Command.FLASH_BEGIN, struct.pack("<4I", 1024, 1, 1024, 0), BAD_LENGTH),  # the classic chip's
+        (Command.FLASH_BEGIN, struct.pack("<5I", 1024, 1, 1024, 0, 1), BAD_LENGTH),  # encrypted
+        (Command.FLASH_BEGIN, struct.pack("<5I", 4096, 3, 1024, 0, 0), BAD_LENGTH),  # one block is missing
+        (Command.READ_FLASH_SLOW, struct.pack("<2I", 0, 65), BAD_LENGTH),
+        (Command.ERASE_REGION, struct.pack("<2I", 0, 4096), BAD_LENGTH),  # the stub's command
+    ],
+)
+def test_what_the_rom_does_not_take(client: Client, command: int, body: bytes, status: int) -> None:
+    client.attach()
+    assert client.ask(command, body, checksum=0xEF)[0] == status
+
+
+def test_a_packet_says_how_long_it_is(client: Client) -> None:
+    packet = struct.pack("<BBHI", 0, Command.READ_REG, 8, 0) + bytes(4)
+    (answer,) = client.rom.feed(slip.encode(packet))
+    assert slip.Decoder().feed(answer)[0][8:10] == bytes([1, BAD_LENGTH])
+
+
+def test_blocks_have_the_announced_size_and_are_filled_up_with_erased_bytes(client: Client) -> None:
+    client.attach()
+    client.begin(Command.FLASH_BEGIN, 1500, 0)
+    assert client.block(Command.FLASH_DATA, 0, bytes(1000)) == BAD_LENGTH
+    client.begin(Command.FLASH_BEGIN, 1500, 0)
+    short = struct.pack("<4I", 1024, 0, 0, 0) + bytes(1000)
+    assert client.ask(Command.FLASH_DATA, short, checksum=0xEF)[0] == BAD_LENGTH
+    assert client.block(Command.FLASH_DATA, 0, bytes(1024)) == 0
+    assert client.block(Command.FLASH_DATA, 1, bytes(1024)) == BAD_LENGTH  # writes behind the announced end
+    client.begin(Command.FLASH_BEGIN, 1500, 0)
+    client.block(Command.FLASH_DATA, 0, bytes(1024))
+    assert client.block(Command.FLASH_DATA, 1, bytes(476) + b"\xff" * 548) == 0
+    assert client.flash.read(0, 1501) == bytes(1500) + b"\xff"
+
+
+def test_the_stub_erases_as_it_goes_and_wants_the_whole_stream(client: Client) -> None:
+    client.run_stub()
+    client.flash.replace(0, bytes(3 * SECTOR))
+    stub_bad_flash, stub_bad_deflate = 0xC4, 0xC7
+    assert client.begin(Command.FLASH_DEFL_BEGIN, SECTOR, FLASH_BYTES - 100) == stub_bad_flash
+    assert client.begin(Command.FLASH_DEFL_BEGIN, 2 * SECTOR, 0) == 0
+    assert client.flash.read(0, SECTOR) == bytes(SECTOR)
+    packed = zlib.compress(b"\x33" * SECTOR)
+    assert client.block(Command.FLASH_DEFL_DATA, 0, packed) == 0
+    assert client.flash.read(0, 3 * SECTOR) == b"\x33" * SECTOR + bytes(2 * SECTOR)
+    assert client.ask(Command.FLASH_END, struct.pack("<I", 1))[0] != 0
+    client.begin(Command.FLASH_DEFL_BEGIN, SECTOR, 0, SECTOR)
+    assert client.block(Command.FLASH_DEFL_DATA, 0, packed[:-2]) == 0
+    assert client.ask(Command.FLASH_DEFL_END, struct.pack("<I", 1))[0] == stub_bad_deflate
+    client.begin(Command.FLASH_DEFL_BEGIN, SECTOR, 0, SECTOR)
+    assert client.block(Command.FLASH_DEFL_DATA, 0, packed) == 0
+    assert client.ask(Command.FLASH_DEFL_END, struct.pack("<I", 1))[0] == 0
+    assert client.left == []  # the stub stays
+    assert client.ask(Command.FLASH_BEGIN, struct.pack("<5I", 0, 0, SECTOR, 0, 0))[0] == 0
+    assert client.ask(Command.FLASH_END, struct.pack("<I", 0))[0] == 0
+    assert client.left == [Reset.DOWNLOAD]
+
+
+def test_a_client_that_reads_flash_acknowledges_it(client: Client) -> None:
+    client.run_stub()
+    content = bytes(range(256)) * 64
+    client.flash.replace(0, content)
+    body = struct.pack("<4I", 0, len(content), 4096, 2)
+    packet = struct.pack("<BBHI", 0, Command.READ_FLASH, len(body), 0) + body
+    (_, *blocks) = client.rom.feed(slip.encode(packet))
+    assert b"".join(slip.Decoder().feed(b"".join(blocks))) == content[:8192]  # two under way, no more
+    (block,) = client.rom.feed(slip.encode(struct.pack("<I", 4096)))
+    assert slip.Decoder().feed(block) == [content[8192:12288]]
+    client.rom.feed(slip.encode(struct.pack("<I", 12288)))
+    (digest,) = client.rom.feed(slip.encode(struct.pack("<I", len(content))))
+    assert slip.Decoder().feed(digest) == [client.flash.md5(0, len(content))]
 
 
 def test_the_classic_chip_has_no_security_info() -> None:
@@ -333,6 +422,27 @@ def test_a_damaged_image_prints_why_it_does_not_boot(at: int, words: str) -> Non
     text, vfs = booted(bytes(data))
     assert words in text
     assert (vfs is None) == (at != 23)
+
+
+@pytest.mark.parametrize(
+    ("bootloader", "table", "words"),
+    [
+        (esp_images.image("esp32", []), None, "invalid segment count 0"),
+        (esp_images.image("esp32", [(0x3FFF0030, bytes(64))])[:28] + b"\xff" * 8, None, "invalid segment length"),
+        (None, b"\x55" * 0xC00, "Failed to verify partition table"),
+        (None, esp_images.partition_table(esp_images.PARTITIONS[:2]), "No bootable app partitions"),
+        (None, esp_images.partition_table(esp_images.PARTITIONS[:3]), "No file system"),
+    ],
+)
+def test_flash_with_something_else_in_it(bootloader: bytes | None, table: bytes | None, words: str) -> None:
+    data = bytearray(esp_images.merged("esp32"))
+    if bootloader is not None:
+        data[: len(bootloader)] = bootloader
+    if table is not None:
+        data[0x7000:0x7C00] = table
+    text, vfs = booted(bytes(data))
+    assert words in text
+    assert vfs is None
 
 
 def test_erased_flash_prints_what_every_new_board_prints() -> None:
