@@ -38,7 +38,7 @@ _SETTINGS: Final = """\
 [esptool]
 timeout = 3
 serial_write_timeout = 5
-md5_timeout_per_mb = 4
+md5_timeout_per_mb = {md5}
 write_block_attempts = 2
 connect_attempts = {attempts}
 """
@@ -59,9 +59,10 @@ class Stage(Enum):
     DONE = "done"
 
 
-# How long esptool may then be silent, in seconds. A whole chip of 16 MB takes up to 100 s to erase, without a word.
-_PATIENCE_S: Final = {Stage.ERASE: 130.0}
-_PATIENCE_DEFAULT_S: Final = 10.0
+_PATIENCE_S: Final = 10.0  # for a word of esptool, and more where it is silent with good reason:
+_ERASE_S: Final = 130.0  # a whole chip of 16 MB takes up to 100 s
+_GAP_S_PER_MB: Final = 40.0  # erased flash in an image is packed into one block (esptool's own limit)
+_MD5_S_PER_MB: Final = 4.0
 
 
 class NoSync(FlashError):
@@ -239,7 +240,7 @@ class _Run:
         self._verified = False
         self._text = ""
         settings = image.with_name("esptool.cfg")
-        settings.write_text(_SETTINGS.format(attempts=_ATTEMPTS))
+        settings.write_text(_SETTINGS.format(attempts=_ATTEMPTS, md5=_MD5_S_PER_MB))
         self._command = [
             *(sys.executable, "-m", "esptool"),
             *("--chip", chip, "--port", request.port, "--baud", str(_BAUD)),
@@ -250,8 +251,12 @@ class _Run:
         # Wide: esptool breaks its lines to the width that it believes to have.
         told = {"ESPTOOL_CFGFILE": str(settings), "PYTHONUNBUFFERED": "1", "COLUMNS": "1000", "NO_COLOR": "1"}
         self._environment = {**kept, **told, "PYTHONUTF8": "1", **urls.tool_environment(request.port)}
-        erase_s = _PATIENCE_S[Stage.ERASE] if request.erase else 0
-        self._deadline_s = _START_S + self._total / _SLOW_BYTES_PER_S + erase_s
+        self._more_patience = {
+            Stage.ERASE: _ERASE_S,
+            Stage.WRITE: _GAP_S_PER_MB * _longest_gap(image.read_bytes()) / 1e6,
+            Stage.VERIFY: _MD5_S_PER_MB * self._total / 1e6,
+        }
+        self._deadline_s = _START_S + self._total / _SLOW_BYTES_PER_S + (_ERASE_S if request.erase else 0)
 
     def run(self) -> None:
         """Raises what `EsptoolBackend.flash` raises."""
@@ -268,7 +273,7 @@ class _Run:
         threading.Thread(target=_read, args=(process, output), name="esptool's output", daemon=True).start()
         line, end = "", time.monotonic() + self._deadline_s
         while True:
-            patience = _PATIENCE_S.get(self._stage, _PATIENCE_DEFAULT_S)
+            patience = _PATIENCE_S + self._more_patience.get(self._stage, 0)
             left = end - time.monotonic()
             try:
                 piece = output.get(timeout=max(min(patience, left), 0.01))
@@ -317,6 +322,11 @@ class _Run:
         if self._stage is Stage.CONNECT or silence:
             raise NoSync(port, board, words)
         raise EsptoolFailed(port, words, "nothing was written")
+
+
+def _longest_gap(data: bytes) -> int:
+    """The length of the longest run of erased flash."""
+    return max((len(gap) for gap in re.findall(rb"\xff{4096,}", data)), default=0)
 
 
 # What a line says of the stage that has begun.

@@ -380,7 +380,8 @@ def test_success_needs_the_verified_hash(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_esptool_that_hangs_is_killed_with_all_that_it_started(
     script: str, patience: float, error: type[FlashError], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(esptool, "_PATIENCE_DEFAULT_S", patience)
+    monkeypatch.setattr(esptool, "_PATIENCE_S", patience)
+    monkeypatch.setattr(esptool, "_GAP_S_PER_MB", 0)
     monkeypatch.setattr(esptool, "_START_S", 1.0)
     monkeypatch.setattr(esptool, "_SLOW_BYTES_PER_S", 1e9)
     asked = stand_in(monkeypatch, tmp_path, f"sleep 300 & echo $! > {tmp_path}/child; {script}")

@@ -291,6 +291,10 @@ def test_a_stub_runs_only_if_all_of_it_arrived(client: Client) -> None:
     assert client.block(Command.MEM_DATA, 1, bytes(100)) == 0
     assert client.ask(Command.MEM_END, struct.pack("<2I", 0, 0x50000000))[0] == BAD_ORDER  # enters elsewhere
     assert client.ask(Command.ERASE_FLASH)[0] == BAD_LENGTH  # the stub's command, and it does not run
+    client.ask(Command.MEM_BEGIN, begin)
+    assert client.ask(Command.MEM_END, run)[0] == BAD_ORDER  # another part is under way
+    for sequence in (0, 1):
+        client.block(Command.MEM_DATA, sequence, bytes(100))
     packet = struct.pack("<BBHI", 0, Command.MEM_END, len(run), 0) + run
     assert client.rom.feed(slip.encode(packet))[-1] == slip.encode(b"OHAI")
     assert client.ask(Command.ERASE_FLASH)[0] == 0
