@@ -3,6 +3,8 @@
 # Names of settings: <stage>.<parameter> (as in its params), <sensor>.rate_hz, sampling.threshold, sampling.normal_ms,
 # sampling.alert_ms, monitor.interval_s. A change lasts until the node starts anew: the node file is what lasts.
 
+import sys
+
 from midge.errors import MidgeError
 
 
@@ -57,6 +59,9 @@ class Commands:
         node = self._node
         return {
             "node": node.name,
+            "platform": sys.platform,
+            "machine": getattr(sys.implementation, "_machine", ""),
+            "firmware": ".".join(str(n) for n in sys.implementation.version[:3]),
             "running": node.running,
             "clock_set": node.clock.is_set(),
             "uptime_ms": node.clock.uptime_ms(),

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from midgehost import ports, virtual
+from midgehost.deploy import devices
 from midgehost.deploy.connection import NodeConnection
 from midgehost.deploy.probe import BoardInfo, probe
 from midgehost.deploy.transport import SerialTransport, Transport
@@ -26,6 +27,7 @@ class Board:
 
     def __init__(self, port: str, **options: Any) -> None:
         virtual.register()
+        devices.register()
         self._stack = ExitStack()
         device = self._stack.enter_context(ports.open_port(port, **options))
         try:

@@ -88,7 +88,7 @@ def test_a_program_that_nothing_stops_is_an_error_that_says_what_helps(
 ) -> None:
     with running(board, program) as line:
         time.sleep(0.4)
-        monkeypatch.setattr("midgehost.deploy.transport.ENTER_TIMEOUT", 1.5)
+        monkeypatch.setattr(line, "_enter_timeout", 1.5)
         with at_most(3), pytest.raises(NoRepl, match="Press the board's reset button"):
             line.exec("print(1)")
         monkeypatch.undo()

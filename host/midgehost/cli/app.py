@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "backup": "backup",
     "restore": "restore",
     "monitor": "monitor",
+    "devices": "devices",
     "board": "board",
     "boards": "boards",
     "firmware": "firmware",

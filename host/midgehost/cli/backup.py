@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from midgehost.cli.port import PortOption
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="The image to write; an older one is replaced when the new is whole.")],
-    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
+    port: PortOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Save a board's files in a littlefs image, each checked by its SHA-256. The node is stopped meanwhile.

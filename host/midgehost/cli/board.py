@@ -75,7 +75,10 @@ def _virtual(argument: str, options: Options) -> Generator[str]:
             yield path
         return
     profile, sensors = options.profile or "pico", wired(options)
-    with VirtualBoard(options.flash, heap=options.heap, profile=profile, sensors=sensors, link=options.link) as board:
+    with (
+        VirtualBoard(options.flash, heap=options.heap, profile=profile, sensors=sensors, link=options.link) as board,
+        announce(board.port),
+    ):
         yield board.path
 
 

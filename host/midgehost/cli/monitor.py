@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from midgehost.cli.port import PortOption
 from midgehost.cli.words import counted
 from midgehost.errors import DataError
 from midgehost.records import Record
@@ -24,7 +25,7 @@ Sink = Callable[[Record], None]
 
 
 def command(
-    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
+    port: PortOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one record a line.")] = False,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Append records to this file.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,

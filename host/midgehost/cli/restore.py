@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
+from midgehost.cli.port import PortOption
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="An image that `midge backup` wrote.")],
-    port: Annotated[str, typer.Option(help="/dev/ttyACM0, serial:<USB serial number>, virtual:FLASH_FILE")],
+    port: PortOption = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: files that the backup does not hold go.")] = False,
     with_trust: Annotated[bool, typer.Option("--with-trust", help="Adopt a board with the backup's keys.")] = False,
     fit: Annotated[bool, typer.Option("--fit", help="Onto a file system of another size, if the files fit.")] = False,

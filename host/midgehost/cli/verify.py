@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from midgehost.cli.port import PortOrVirtual
 from midgehost.errors import DataError, ModelError
 
 
 def command(
     model: Annotated[Path | None, typer.Argument(help="A .tflite file.")] = None,
     golden: Annotated[Path | None, typer.Option(help="An .npz with in0.. and out0...")] = None,
-    port: Annotated[str, typer.Option(help="virtual, emulated:pico, /dev/ttyACM0 ...")] = "virtual",
+    port: PortOrVirtual = "",
     kernels: Annotated[str | None, typer.Option(help="machine, viper or portable; default: the best.")] = None,
     heap: Annotated[str | None, typer.Option(help="Heap of a virtual board; default: a Pico's 192k.")] = None,
     taps: Annotated[Path | None, typer.Option(help="An .npz with every operator's output.")] = None,

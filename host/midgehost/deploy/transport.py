@@ -196,7 +196,8 @@ class SerialTransport:
 
     `name` is how messages call the port when its path says little (`virtual`). Raises NotFound, Busy at once; the
     board itself is first spoken to by `exec` and what stands on it. `listing` tells what is plugged in: a board that
-    resets may come back as another port, and is found again by its USB serial number.
+    resets may come back as another port, and is found again by its USB serial number. `enter_timeout` (s) is for
+    reaching the REPL, ENTER_TIMEOUT by default.
     """
 
     listens = True
@@ -207,11 +208,13 @@ class SerialTransport:
         name: str | None = None,
         time_scale: float = 1.0,
         listing: Callable[[], list[ports.Port]] = ports.plugged_in,
+        enter_timeout: float | None = None,
     ) -> None:
         self.path = path
         self.name = name or path
         self.time_scale = time_scale
         self._listing = listing
+        self._enter_timeout = enter_timeout or ENTER_TIMEOUT
         self._port = ports.find(path, listing())
         self._open()
 
@@ -243,9 +246,9 @@ class SerialTransport:
         program may catch what interrupts it."""
         if self._repl.in_raw_repl:
             return
-        end = time.monotonic() + ENTER_TIMEOUT * self.time_scale
+        end = time.monotonic() + self._enter_timeout * self.time_scale
         burst, heard, pulsed = 0.0, False, False
-        with self._line.within(ENTER_TIMEOUT):
+        with self._line.within(self._enter_timeout):
             while True:
                 try:
                     self._try_to_enter(burst)
@@ -256,9 +259,9 @@ class SerialTransport:
                     heard = heard or self._line.received > 0
                 left = end - time.monotonic()
                 if left <= 0:
-                    raise NoRepl(self.name, ENTER_TIMEOUT, heard)
+                    raise NoRepl(self.name, self._enter_timeout, heard)
                 burst = min(max(_FIRST_BURST, 2 * burst), _LONGEST_BURST)
-                if not pulsed and left < ENTER_TIMEOUT * self.time_scale / 2:
+                if not pulsed and left < self._enter_timeout * self.time_scale / 2:
                     pulsed = True
                     self._reset_by_line()
 
