@@ -183,10 +183,10 @@ class EspBoard:
             due = self._circuit.due
             patience = _TICK_S if due is None else min(max(due - time.monotonic(), 0), _TICK_S)
             ready = dict(poller.poll(patience * 1000))
+            for event in self._line.receive():  # what a client did before a call counts before it
+                self._handle(event)
             if self._calls.fileno() in ready:
                 self._calls.serve()
-            for event in self._line.receive():
-                self._handle(event)
             self._happen(self._circuit.passed(time.monotonic()))
             self._serve_program()
 

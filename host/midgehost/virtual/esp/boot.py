@@ -20,7 +20,7 @@ _HASHED = 23  # header byte: an SHA-256 follows the checksum
 _TABLE, _TABLE_BYTES = 0x8000, 0xC00
 _ENTRY = struct.Struct("<2sBBII16sI")
 _ENTRY_MAGIC, _MD5_MAGIC = b"\xaaP", b"\xeb\xeb"
-_APP, _DATA, _FAT = 0, 1, 0x81
+_APP, _DATA = 0, 1
 _BANNER = re.compile(
     rb"MicroPython v(\d+)\.(\d+)\.(\d+)-?([\w.]*)[\w.+-]* on [\d-]{10}; ([\w .()/-]+ with ESP32[\w-]*)"
 )
@@ -101,7 +101,7 @@ def _partitions(flash: NorFlash) -> tuple[int, tuple[int, int]]:
     app: int | None = None
     vfs: tuple[int, int] | None = None
     for at in range(0, _TABLE_BYTES, _ENTRY.size):
-        magic, kind, subtype, offset, size, _, _ = _ENTRY.unpack_from(table, at)
+        magic, kind, _, offset, size, label, _ = _ENTRY.unpack_from(table, at)
         if magic == _MD5_MAGIC:
             if hashlib.md5(table[:at]).digest() != table[at + 16 : at + 32]:
                 raise _Damaged("Failed to verify partition table")
@@ -110,7 +110,7 @@ def _partitions(flash: NorFlash) -> tuple[int, tuple[int, int]]:
             raise _Damaged("Failed to verify partition table")
         if kind == _APP and app is None:
             app = offset
-        elif kind == _DATA and subtype == _FAT and vfs is None:
+        elif kind == _DATA and label.rstrip(b"\0") == b"vfs":  # the name that MicroPython looks for
             vfs = offset, size
     if app is None:
         raise _Damaged("No bootable app partitions in the partition table")
