@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cuts import Scissors
 from slot_state import holds, mixed, models, quick
 
 from conftest import FAN
@@ -23,7 +24,6 @@ from midgehost.deploy import slots as slots_module
 from midgehost.deploy import transport as transport_module
 from midgehost.deploy.base import make_base
 from midgehost.deploy.connection import NodeConnection
-from midgehost.deploy.line import Line
 from midgehost.deploy.node_folder import build_payload
 from midgehost.deploy.plan import Payload, blocks_of
 from midgehost.deploy.probe import probe
@@ -286,22 +286,6 @@ def test_a_board_that_hears_no_more_starts_its_node_again(
 
 
 # --- cuts -------------------------------------------------------------------------------------------------------------
-
-
-class Scissors:
-    """Pulls the line at the n-th write to it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, board: VirtualBoard, at: int | None = None) -> None:
-        self.count = 0
-        write = Line.write
-
-        def cutting(line: Line, data: bytes) -> int:
-            self.count += 1
-            if self.count == at:
-                board.unplug()
-            return write(line, data)
-
-        monkeypatch.setattr(Line, "write", cutting)
 
 
 def cut_at(board: VirtualBoard, old: Payload, new: Payload, at: int) -> str:

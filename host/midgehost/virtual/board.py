@@ -151,6 +151,11 @@ class VirtualBoard:
             time.sleep(0.002)
         raise Timeout(self.path, "booting", _BOOT_S)
 
+    def plan_cuts(self, *cuts: PowerCut | None) -> None:
+        """Cuts the power in the middle of a flash write of the next resets' boots, one of these for each; None lets
+        that boot be. A cut ends the plan."""
+        self._engine.planned_cuts[:] = cuts
+
     def wait_ready(self, timeout: float = 10.0) -> bool:
         """Waits until boot.py and main.py have ended and the REPL is there."""
         return self._engine.ready.wait(timeout)

@@ -61,6 +61,7 @@ class Engine:
         self.complaint = ""  # why the last boot failed
         self.ready = threading.Event()  # the REPL is there
         self.firmware = Firmware()
+        self.planned_cuts: list[PowerCut | None] = []  # of the boots to come that are no power-on
         self.on_bootloader: Callable[[], None] | None = None  # what a boot ROM does; None: there is none
         self.usb_away_s: float | None = None  # native USB: the port is away that long after a hard reset
         self._returns: float | None = None  # when it comes back
@@ -132,6 +133,8 @@ class Engine:
 
     def _boot(self, why: str, cut: PowerCut | None = None) -> None:
         chip, profile = self._chip, self._chip.profile
+        if self.planned_cuts and why != "power":
+            cut = self.planned_cuts.pop(0)
         self.boots.append(why)
         self.complaint = ""
         self.ready.clear()
@@ -347,6 +350,7 @@ class Engine:
         assert self._interpreter is not None
         self._drain(self._interpreter)  # that was on the wire already
         self.torn.append(Torn(*struct.unpack("<III", request.data)))
+        self.planned_cuts.clear()
         self.power_off()
 
     def _on_clock(self, request: Request) -> bytes:
