@@ -4,6 +4,7 @@ download mode, flash, boot and files are one story, told by DTR and RTS."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -127,8 +128,8 @@ def test_every_reset_of_esptool_leads_where_it_should(usb: bool, desk: Path) -> 
         tool(board, "esptool", *at, "chip-id")
         assert board.wait_for("app")
         assert mpremote(board, "exec", "print(6 * 7)").strip() == "42"
-        if not usb:
-            assert board.boots[:4] == ["stuck", "download", "app", "download"]
+        if not usb:  # once each, or more often where esptool tried again
+            assert [mode for mode, _ in itertools.groupby(board.boots)] == ["stuck", *["download", "app"] * 2]
 
 
 def test_a_client_with_another_speed_hears_noise(desk: Path) -> None:
