@@ -15,6 +15,7 @@ from slot_state import holds, mixed, quick
 from conftest import FAN
 from midgehost.deploy import protocol
 from midgehost.deploy.connection import NodeConnection
+from midgehost.deploy.devices import look_at
 from midgehost.deploy.node_folder import build_payload
 from midgehost.deploy.plan import Payload
 from midgehost.deploy.probe import probe
@@ -23,6 +24,7 @@ from midgehost.deploy.slots import Slots
 from midgehost.deploy.transport import SerialTransport
 from midgehost.deploy.trial import FellBack
 from midgehost.models.bundle import Bundle, Vector
+from midgehost.ports import Port
 from midgehost.virtual.board import VirtualBoard
 from midgehost.virtual.sensors import Mpu6050, Recording
 
@@ -342,6 +344,22 @@ def test_whoever_stops_the_node_uses_up_nothing(good: Payload) -> None:
         before = len(board.boots)
         line.exec("import time\nfor _ in range(12):time.sleep(1)", timeout=20)
         assert board.boots[before:] == [], "the watchdog bit a person at the prompt"
+
+
+def test_devices_tell_of_it(good: Payload) -> None:
+    with moving_board() as board, SerialTransport(board.path) as line:
+        with pytest.raises(FellBack) as first:
+            deploy(line, probe(line), with_stage(good, run="raise ValueError('boom')"))
+        failed = f"update {first.value.version} failed: ValueError: boom [board.exception]"
+        line.close()
+        port = Port(board.path, virtual="virtual")
+        assert (look_at(port).detail, look_at(port).state) == (failed, "no node")
+    with moving_board() as board, SerialTransport(board.path) as line:
+        deploy(line, probe(line), good)
+        report = deploy(line, probe(line), slow(good, boots=3), Terms(confirm=False))
+        line.close()
+        port = Port(board.path, virtual="virtual")
+        assert (look_at(port).detail, look_at(port).state) == (f"update {report.version} is on trial", "running")
 
 
 def test_an_update_on_trial_gives_way_to_the_next(good: Payload) -> None:

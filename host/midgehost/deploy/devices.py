@@ -37,7 +37,11 @@ try:
  with open('/midge/active') as f:s=f.read().strip()
  with open('/midge/%s/node.json'%s) as f:n=json.load(f)['name']
 except (OSError,ValueError,KeyError):n=''
-print(json.dumps([sys.platform,getattr(i,'_machine',''),'.'.join(map(str,i.version[:3])),n,'_hold' in globals()]))
+try:
+ with open('/midge/fallback') as f:u=json.load(f)
+except (OSError,ValueError):u=None
+v='.'.join(map(str,i.version[:3]))
+print(json.dumps([sys.platform,getattr(i,'_machine',''),v,n,'_midge_held' in globals(),u]))
 """
 
 
@@ -166,6 +170,7 @@ def _of_node(port: ports.Port, status: dict[str, Any]) -> Found:
         _described(port, RUNNING if status.get("running", True) else STOPPED),
         firmware=str(status.get("firmware", "")),
         node=str(status.get("node", "")),
+        detail=_update(status.get("update") or {}),
     )
     return _with_board(found, str(status.get("platform", "")), str(status.get("machine", "")))
 
@@ -174,7 +179,7 @@ def _at_prompt(port: ports.Port, restart: bool) -> Found:
     patience = _INTERRUPT_DEADLINE - 2 if restart else 1.0
     try:
         with SerialTransport(port.path, port.path, port.time_scale, enter_timeout=patience) as line:
-            platform, machine, firmware, node, held = json.loads(line.exec(_LOOK, timeout=1.0))
+            platform, machine, firmware, node, held, failed = json.loads(line.exec(_LOOK, timeout=1.0))
             if restart:
                 line.reset()
     except MidgeError as error:
@@ -182,7 +187,18 @@ def _at_prompt(port: ports.Port, restart: bool) -> Found:
     except ValueError:
         return _described(port, OTHER, "it prints beside what it is asked")
     state = NO_NODE if not node else RUNNING if restart else HELD if held else STOPPED
-    return _with_board(replace(_described(port, state), firmware=firmware, node=node), platform, machine)
+    detail = _update({"state": "fell_back", "failed": failed["version"], "why": failed["why"]}) if failed else ""
+    return _with_board(replace(_described(port, state, detail), firmware=firmware, node=node), platform, machine)
+
+
+def _update(update: dict[str, Any]) -> str:
+    """What is worth a word of an update: it is on trial, or it failed and why."""
+    if update.get("state") == "trial":
+        return f"update {update['version']} is on trial"
+    if update.get("state") != "fell_back":
+        return ""
+    why = update["why"]
+    return f"update {update['failed']} failed: {why['what']} [{why['code']}]"
 
 
 def _described(port: ports.Port, state: str, detail: str = "") -> Found:

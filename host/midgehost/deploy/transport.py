@@ -186,6 +186,10 @@ class Transport(Protocol):
         """Bytes for the running program's stdin."""
         ...
 
+    def come_back(self) -> None:
+        """Opens the line again that a reset of the board's own has taken away. Raises LineDropped, NotFound, Busy."""
+        ...
+
     def close(self) -> None:
         """Leaves the board at its friendly prompt (or its program running) and frees the port."""
         ...
@@ -254,7 +258,7 @@ class SerialTransport:
                     self._try_to_enter(burst)
                     break
                 except LineDropped:
-                    self._come_back()
+                    self.come_back()
                 except Timeout:
                     heard = heard or self._line.received > 0
                 left = end - time.monotonic()
@@ -282,10 +286,10 @@ class SerialTransport:
             if self._line.pulse_reset():
                 self._repl.interrupt(_BOOT_BURST)
 
-    def _come_back(self) -> None:
-        """After a reset's loss of the line. Raises LineDropped where the board could not be told from another one."""
+    def come_back(self) -> None:
+        """See `Transport.come_back`; LineDropped where the board could not be told from another one."""
         if not (self._port and self._port.serial_number):
-            raise LineDropped(self.name, "entering its raw REPL")
+            raise LineDropped(self.name, "waiting for it to come back")
         self.reopen(_USB_VANISH_TIMEOUT)
 
     @contextlib.contextmanager

@@ -70,7 +70,7 @@ def await_verdict(
                 break
             status = connection.command("status", min(_STATUS_TIMEOUT, left / transport.time_scale))
         except LineDropped:  # a board that fell back has reset itself
-            _come_back(transport)
+            transport.come_back()
             connection = NodeConnection(transport)
             continue
         except (Timeout, CommandError):
@@ -84,13 +84,6 @@ def await_verdict(
     if connection.at_prompt:
         _no_node(transport, version, connection.last_words)
     raise Unconfirmed(transport.name, version, patience)
-
-
-def _come_back(transport: Transport) -> None:
-    come_back = getattr(transport, "come_back", None)
-    if come_back is None:
-        raise LineDropped(transport.name, "waiting for the update")
-    come_back()
 
 
 def _no_node(transport: Transport, version: int, last_words: str) -> None:

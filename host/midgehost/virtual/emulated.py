@@ -267,6 +267,9 @@ class EmulatedPico:
             self._raw = False
             self._send(b"\x02")
 
+    def come_back(self) -> None:
+        """See `Transport.come_back`: this line is never lost."""
+
     def close(self) -> None:
         """Ends the emulation."""
         self._machine.power_off()
