@@ -215,6 +215,9 @@ def test_a_board_that_does_not_answer() -> None:
     level, words = one(answers, silent)
     assert level == FIX and "hold BOOT while" in words
     assert "hold BOOT or BOOTSEL" in one(answers, Facts(Found(PICO, devices.SILENT)))[1]
+    held = Facts(Found(PICO, devices.BUSY, devices.SOMEBODY))
+    assert one(answers, held)[0] == FIX and "sudo midge doctor" in one(answers, held)[1]
+    assert answers(Facts(Found(PICO, devices.BUSY, "thonny (process 42)"))) == []  # `held` has said so
     other = Facts(Found(PICO, devices.OTHER, "it says 'temp 21'"))
     assert one(answers, other)[0] == NOTE and "it says 'temp 21'" in one(answers, other)[1]
     node = Facts(Found(PICO, devices.RUNNING, node="fan-3", firmware="1.26.1"))
@@ -298,7 +301,7 @@ def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 @pytest.mark.usefixtures("alone")
 def test_a_virtual_board_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     with VirtualBoard() as board, ports.announce(board.port):
-        assert run(["doctor", "--port", board.path, "--json"]) == 1  # no board on USB
+        assert run(["doctor", "--port", board.path, "--json"]) == 0
         found = findings(capsys)
         assert {check: found[check] for check in ("answer", "firmware", "space", "heap")} == {
             "answer": OK,
@@ -307,10 +310,12 @@ def test_a_virtual_board_is_looked_at(capsys: pytest.CaptureFixture[str]) -> Non
             "heap": OK,
         }
         assert found["clock"] == NOTE
-        assert run(["doctor", "--set-clock", "--json"]) == 1
+        assert run(["doctor", "--set-clock", "--json"]) == 0
         assert findings(capsys)["clock"] == OK
-        assert run(["doctor"]) == 1
-        assert "fix  cable: No board is on USB.\n" in capsys.readouterr().out
+    assert run(["doctor"]) == 1
+    assert "fix  cable: No board is on USB.\n" in capsys.readouterr().out
+    assert run(["doctor", "--port", "/dev/ttyNONE", "--json"]) == 1
+    assert findings(capsys)["answer"] == FIX
 
 
 @pytest.mark.usefixtures("alone")

@@ -35,6 +35,7 @@ def command(
 
     system = System.here(port)
     with _wanted(port, system) as listed:
+        system = replace(system, ports=[*system.ports, *(p for p in listed if p.virtual and p not in system.ports)])
         findings = examine(system, [_facts(found, probe, set_clock) for found in find_devices(listed)])
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))

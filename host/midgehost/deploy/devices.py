@@ -22,6 +22,7 @@ from midgehost.errors import Ambiguous, Busy, MidgeError, NotFound
 
 RUNNING, HELD, STOPPED, NO_NODE, OTHER = "running", "held", "stopped", "no node", "another program"
 SILENT, BUSY, FORBIDDEN, GONE = "not answering", "busy", "not permitted", "gone"
+SOMEBODY = "another program"  # that we may not look at
 
 _DEADLINE = 2.0  # s a port
 _INTERRUPT_DEADLINE = 8.0  # s a port, where what runs may be interrupted
@@ -129,7 +130,7 @@ def look_at(port: ports.Port, *, interrupt: bool = False) -> Found:
     try:
         line = open_line(port.path, port.path, port.time_scale)
     except Busy:
-        return _described(port, BUSY, holder_of(port.path) or "another program")
+        return _described(port, BUSY, holder_of(port.path) or SOMEBODY)
     except NotFound as error:
         return _described(port, FORBIDDEN if "may not" in error.what else GONE, error.do)
     try:

@@ -54,6 +54,7 @@ class Line:
         self._link = link
         self._random = random.Random(seed)
         self._master = self._slave = -1
+        self._name = ""  # other threads ask for it at any moment
         self._backlog = bytearray()
         self._stalled = False
 
@@ -66,7 +67,7 @@ class Line:
         """What a client opens: the link if there is one. Empty while unplugged."""
         if not self.plugged:
             return ""
-        return str(self._link) if self._link else os.ttyname(self._slave)
+        return str(self._link) if self._link else self._name
 
     def plug(self) -> None:
         """Makes a new pty. Our own handle of the client's side keeps it alive between clients.
@@ -76,6 +77,7 @@ class Line:
         if self._link and self._link.exists():
             raise Busy(str(self._link), "End the board that has this link; if none has it, remove the file.")
         self._master, self._slave = pty.openpty()
+        self._name = os.ttyname(self._slave)
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self._stalled = False
@@ -84,7 +86,7 @@ class Line:
         if self._link:
             fresh = self._link.with_name(self._link.name + ".new")
             fresh.unlink(missing_ok=True)
-            fresh.symlink_to(os.ttyname(self._slave))
+            fresh.symlink_to(self._name)
             fresh.replace(self._link)
 
     @property
@@ -95,7 +97,7 @@ class Line:
     def unplug(self) -> None:
         """Hangs up on the client and takes the pty away."""
         if self.plugged:
-            if self._link and self._link.is_symlink() and str(self._link.readlink()) == os.ttyname(self._slave):
+            if self._link and self._link.is_symlink() and str(self._link.readlink()) == self._name:
                 self._link.unlink()
             os.close(self._slave)
             os.close(self._master)

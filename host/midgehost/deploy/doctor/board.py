@@ -34,6 +34,11 @@ def answers(facts: Facts) -> list[Finding]:
     if found.state == devices.OTHER:
         what = f"{path} runs a program that is no node" + (f"; {found.detail}." if found.detail else ".")
         return [Finding("answer", NOTE, what, "midge doctor --probe stops it, looks, and starts it again.", path)]
+    if found.state == devices.GONE:
+        return [Finding("answer", FIX, f"There is no {path}.", "Plug the board in, or name another port.", path)]
+    if found.state == devices.BUSY and found.detail == devices.SOMEBODY:
+        do = "Close what has it open. Another user's programs are seen by the administrator only:\n"
+        return [Finding("answer", FIX, f"{path} is in use.", f"{do}  sudo midge doctor --port {path}", path)]
     if facts.info is None and found.node:
         what = f"{path}: the node {found.node} is {found.state}. It was not stopped to look for more."
         return [Finding("answer", OK, what, "midge doctor --probe does that.", path)]

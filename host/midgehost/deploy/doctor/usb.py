@@ -25,11 +25,11 @@ def cable(system: System) -> list[Finding]:
     """A cable that only charges: the board lights up, and USB does not know it."""
     devices = [device for device in system.usb() if _is_board(device)]
     if devices or system.boards:
-        return [Finding("cable", OK, f"{len(devices) or len(system.boards)} board(s) on USB.")]
+        return [Finding("cable", OK, f"Boards on USB: {len(devices) or len(system.boards)}.")]
     return [
         Finding(
             "cable",
-            FIX,
+            NOTE if any(port.virtual for port in system.ports) else FIX,
             "No board is on USB.",
             "Plug one in, and look what appears when you do:\n"
             f"  {_LISTING.get(system.platform, 'lsusb')}\n"
