@@ -41,7 +41,7 @@ def start(boards=None):
 
         update = select(boards)
         select = None
-        leave_base()
+        leave()
     except KeyboardInterrupt:
         spare()
         return None
@@ -95,8 +95,8 @@ def fall_back(slot, version, why):
     print("midge: version %d in slot %s is given up: %s: %s" % (version, slot, why["code"], why["what"]))
 
 
-def leave_base():
-    # From here on `midge` is whatever sys.path finds next.
+def leave():
+    # From here on `midge` is whatever sys.path finds next; what was imported leaves the heap.
     for name in list(sys.modules):
         if name.split(".")[0] == "midge":
             del sys.modules[name]
@@ -162,6 +162,7 @@ class Update:
             if self.state != "trial":
                 raise
             self._make_room()
+            leave()
             self.fail(describe(error), error)
         if self.state == "trial":
             self.fail(describe(MidgeError("update.ended", "the node came to an end")))

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,10 @@ def cut_a_trial(new: Payload, boots: int, state: str, *, step: int, shares: tupl
                 over = trial.settle()
             assert over is not None
             assert (over["state"], over["version"], over["failed"]) == (state, version, failed), cut
-            trial.check(trial.bookkeeping())
             board.power_cycle()
             assert trial.settle() == over
+            trial.check(trial.bookkeeping())
+            assert trial.bookkeeping()["trial"] is None
             with SerialTransport(board.path) as line:
                 slot = Slots(line).active()
                 assert slot is not None and mixed(line, slot) == []
@@ -270,9 +272,10 @@ class Fleet:
             node, end = NodeConnection(line), time.monotonic() + 30
             while True:
                 assert time.monotonic() < end and node.greet(20), node.last_words
-                status = node.command("status")
-                if status["update"]["state"] != "trial":
-                    break
+                with suppress(Timeout):  # an update that failed has reset the board
+                    status = node.command("status")
+                    if status["update"]["state"] != "trial":
+                        break
             slots = Slots(line)
             slot = slots.active()
             assert slot is not None and mixed(line, slot) == []

@@ -62,7 +62,7 @@ class Stage(Base):
     def records(self, t):
         return ()
 """
-HOG = "kept = self.kept = []\n        while True: kept.append(bytearray(1000))"
+HOG = "import {0}; {0}.kept = []\n        while True: {0}.kept.append(bytearray(100))"
 SEGFAULT = "import uctypes; uctypes.bytes_at(8, 1)"
 WATCHDOG_S = 8.0
 SAMPLES = [((i * 7919 % 101) / 400, 0.1, 1.0) for i in range(997)]
@@ -132,8 +132,8 @@ BROKEN: dict[str, tuple[Callable[[Payload], Payload], str, str]] = {
     "has a syntax error": (lambda p: with_import(p, "def run(:"), "board.exception", "SyntaxError"),
     "exits": (lambda p: with_import(p, "raise SystemExit"), "board.exception", "SystemExit"),
     "comes to an end": (lambda p: with_import(p, "def run(path, update): pass"), "update.ended", "end"),
-    "eats the heap at work": (lambda p: with_stage(p, run=HOG), "board.out_of_memory", ""),
-    "eats the heap when it opens": (lambda p: with_stage(p, open=HOG), "board.out_of_memory", ""),
+    "eats the heap at work": (lambda p: with_stage(p, run=HOG.format("midge")), "board.out_of_memory", ""),
+    "eats the heap when it opens": (lambda p: with_stage(p, open=HOG.format("__main__")), "board.out_of_memory", ""),
     "takes the whole board down": (lambda p: with_stage(p, run=SEGFAULT), "update.watchdog", "reset"),
     "resets the board": (lambda p: with_stage(p, run="machine.reset()"), "update.watchdog", "reset"),
     "resets it at import": (lambda p: with_import(p, "import machine\nmachine.reset()"), "update.watchdog", "reset"),
@@ -338,6 +338,9 @@ def test_whoever_stops_the_node_uses_up_nothing(good: Payload) -> None:
             line.reset()
         slots = Slots(line)
         slots.hold()
+        assert slots.text("/midge/trial") == "b 1"
+        slots.replace("/midge/trial", b"b 0 run")  # as where Ctrl-C was too early to be noticed
+        slots.hold_again()
         assert slots.text("/midge/trial") == "b 1"
         slots.release()
         assert status(line)["state"] == "trial"
