@@ -146,6 +146,7 @@ class Update:
         self._wdt = None
         self._until = 0
         self._reserve = None
+        self._failure = None
 
     def run(self):
         # The node's life; returns as `start` does. What a node that is not on trial raises is raised.
@@ -161,9 +162,9 @@ class Update:
         except BaseException as error:
             if self.state != "trial":
                 raise
-            self._make_room()
+            self._reserve = None
             leave()
-            self.fail(describe(error), error)
+            self.fail(self._failure or describe(error), error, True)
         if self.state == "trial":
             self.fail(describe(MidgeError("update.ended", "the node came to an end")))
 
@@ -190,24 +191,24 @@ class Update:
         remove("trial")
         remove("fallback")
 
-    def fail(self, why, error=None):
-        # Ends the trial, and does not return.
-        self._make_room()
+    def fail(self, why, error=None, last=False):
+        # Ends the trial, and does not return. Where even the reserve is too little, whoever called this makes room by
+        # being left: only `run` knows of SystemExit.
+        self._failure = why
+        self._reserve = None
+        gc.collect()
         try:
             fall_back(self.slot, self.version, why)
             if error:
                 sys.print_exception(error)
-        except MemoryError:  # the trial's file may still say that it was running
-            pass
+        except MemoryError:
+            if not last:
+                raise SystemExit
         machine.reset()
 
     def about(self):
         # For a status.
         return {"state": self.state, "version": self.version, "failed": self.failed, "why": self.why}
-
-    def _make_room(self):
-        self._reserve = None
-        gc.collect()
 
     def _stopped(self):
         spare()
