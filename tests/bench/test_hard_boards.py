@@ -10,15 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import serial
 
+import esp_images
+from midgehost import virtual
 from midgehost.deploy.slots import Slots
 from midgehost.deploy.transport import ENTER_TIMEOUT, NoRepl, SerialTransport
 from midgehost.errors import Full, LineDropped, MidgeError, RemoteError, Timeout
 from midgehost.ports import Port
 from midgehost.virtual.board import VirtualBoard
+from midgehost.virtual.esp.board import EspBoard
 
 FLOOD = "while 1: print('x' * 1000)"
 CATCHES = "while 1:\n try:\n  {}\n except: pass"
@@ -54,6 +58,13 @@ def running(board: VirtualBoard, program: str) -> Iterator[SerialTransport]:
         time.sleep(0.2)
         yield line
         line.remove("/main.py")
+
+
+def hear(line: SerialTransport, word: bytes) -> None:
+    heard, end = b"", time.monotonic() + 10
+    while word not in heard:
+        assert time.monotonic() < end, heard
+        heard += line.read(0.5)
 
 
 @contextmanager
@@ -111,6 +122,18 @@ def test_a_board_that_is_just_booting(board: VirtualBoard) -> None:
 def test_a_board_that_resets_again_and_again(board: VirtualBoard) -> None:
     with running(board, "import machine, time\nprint('hello')\ntime.sleep(0.3)\nmachine.reset()") as line, at_most(10):
         assert line.exec("print(1)") == "1\n"
+
+
+def test_a_board_with_a_reset_circuit_needs_nobody_to_press_a_button(tmp_path: Path) -> None:
+    virtual.register()  # the URL vboard://
+    blank = b"\xff" * esp_images.OFFSETS["esp32"] + esp_images.merged("esp32", 60_000, version="v1.26.1")
+    (tmp_path / "flash").write_bytes(blank.ljust(4 << 20, b"\xff"))
+    with EspBoard("esp32", tmp_path / "flash") as board, SerialTransport(board.url, enter_timeout=5) as line:
+        line.put("/main.py", STUBBORN["Ctrl-C is off"].encode())
+        line.reset()
+        hear(line, b"deaf")
+        with at_most(8):
+            assert line.exec("print(1)") == "1\n"
 
 
 # --- modes ------------------------------------------------------------------------------------------------------------

@@ -162,8 +162,7 @@ class Line:
             self._serial.dtr = False
             self._serial.rts = True
             time.sleep(_PULSE)
-            self._serial.rts = False
-            self._serial.dtr = True
+            self._serial.rts = False  # and DTR stays: asserted now it would choose download mode
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EINVAL):
                 return False

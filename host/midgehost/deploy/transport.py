@@ -251,7 +251,7 @@ class SerialTransport:
         if self._repl.in_raw_repl:
             return
         end = time.monotonic() + self._enter_timeout * self.time_scale
-        burst, heard, pulsed = 0.0, False, False
+        burst, heard, may_pulse = 0.0, False, True
         with self._line.within(self._enter_timeout):
             while True:
                 try:
@@ -261,13 +261,14 @@ class SerialTransport:
                     self.come_back()
                 except Timeout:
                     heard = heard or self._line.received > 0
-                left = end - time.monotonic()
+                left = (end - time.monotonic()) / self.time_scale
                 if left <= 0:
                     raise NoRepl(self.name, self._enter_timeout, heard)
-                burst = min(max(_FIRST_BURST, 2 * burst), _LONGEST_BURST)
-                if not pulsed and left < self._enter_timeout * self.time_scale / 2:
-                    pulsed = True
-                    self._reset_by_line()
+                burst = max(0.0, min(max(_FIRST_BURST, 2 * burst), _LONGEST_BURST, left - _TRY))
+                if may_pulse and left < max(self._enter_timeout / 2, _BOOT_BURST + 3 * _TRY):
+                    may_pulse = False
+                    if self._reset_by_line(left - 2 * _TRY):
+                        burst = 0.0
 
     def _try_to_enter(self, burst: float) -> None:
         with self._operation("entering its raw REPL", burst + _TRY, stop=False):
@@ -278,13 +279,16 @@ class SerialTransport:
                 self._repl.soft_reset()
         self._disturbed = False
 
-    def _reset_by_line(self) -> None:
-        """What is left where Ctrl-C does not help: a reset by DTR and RTS, if the port leads to such a circuit."""
+    def _reset_by_line(self, left: float) -> bool:
+        """What is left where Ctrl-C does not help: a reset by DTR and RTS, if the port leads to such a circuit, and
+        Ctrl-C while the board boots."""
         if not ports.has_reset_lines(self.path, self._port):
-            return
-        with contextlib.suppress(Timeout, LineDropped), self._operation("resetting", ENTER_TIMEOUT, stop=False):
+            return False
+        with contextlib.suppress(Timeout, LineDropped), self._operation("resetting", left, stop=False):
             if self._line.pulse_reset():
-                self._repl.interrupt(_BOOT_BURST)
+                self._repl.interrupt(min(_BOOT_BURST, max(0.0, left - 1)) * self.time_scale)
+                return True
+        return False
 
     def come_back(self) -> None:
         """See `Transport.come_back`; LineDropped where the board could not be told from another one."""
