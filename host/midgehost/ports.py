@@ -41,6 +41,7 @@ class Port:
     location: str = ""  # 1-2:1.0: the socket, and the interface after the colon
     virtual: str = ""
     time_scale: float = 1.0
+    owner: int = 0  # the process that is the virtual board
 
     @property
     def usb_id(self) -> str:
@@ -190,10 +191,11 @@ def announce(port: Port) -> Generator[None]:
     """While inside, every midge of this user lists the port, which belongs to this process."""
     folder = _running_boards()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    absolute = port if "://" in port.path else replace(port, path=os.path.abspath(port.path))  # noqa: PTH100 - a link stays a link
+    path = port.path if "://" in port.path else os.path.abspath(port.path)  # noqa: PTH100 - a link stays a link
+    absolute = replace(port, path=path, owner=os.getpid())
     entry = folder / f"{os.getpid()}-{abs(hash(absolute)):x}.json"
     fresh = entry.with_suffix(".new")
-    fresh.write_text(json.dumps({"process": os.getpid(), "port": asdict(absolute)}))
+    fresh.write_text(json.dumps(asdict(absolute)))
     fresh.replace(entry)
     try:
         yield
@@ -206,13 +208,12 @@ def announced() -> list[Port]:
     found: list[Port] = []
     for entry in sorted(_running_boards().glob("*.json")):
         try:
-            told = json.loads(entry.read_text())
-            port, process = Port(**told["port"]), int(told["process"])
-        except (OSError, ValueError, TypeError, KeyError):
+            port = Port(**json.loads(entry.read_text()))
+        except (OSError, ValueError, TypeError):
             continue
-        if _alive(process) and ("://" in port.path or os.path.lexists(port.path)):
+        if _alive(port.owner) and ("://" in port.path or os.path.lexists(port.path)):
             found.append(port)
-        elif not _alive(process):
+        elif not _alive(port.owner):
             with contextlib.suppress(OSError):
                 entry.unlink()
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +21,9 @@ from midgehost.cli.app import run
 from midgehost.cli.port import BadSettings, default_port, only_board, project_port
 from midgehost.deploy import devices
 from midgehost.deploy.devices import BUSY, GONE, NO_NODE, OTHER, RUNNING, SILENT, STOPPED, find_devices, find_node
+from midgehost.deploy.holders import holder_of
 from midgehost.deploy.transport import SerialTransport
-from midgehost.errors import Ambiguous, NotFound
+from midgehost.errors import Ambiguous, Busy, NotFound
 from midgehost.ports import Port
 from midgehost.virtual.board import VirtualBoard
 
@@ -112,9 +115,9 @@ def test_virtual_boards_are_announced_while_they_run(tmp_path: Path) -> None:
     port = Port("dev", "ABC", virtual="virtual pico", time_scale=30)
     stale = Path(os.environ["XDG_RUNTIME_DIR"]) / "midge" / "boards" / "x.json"
     with ports.announce(port):
-        stale.write_text(json.dumps({"process": 2**22 + 1, "port": {"path": str(tmp_path / "dev")}}))
+        stale.write_text(json.dumps({"path": str(tmp_path / "dev"), "owner": 2**22 + 1}))
         (stale.parent / "y.json").write_text("{")
-        assert ports.plugged_in() == [replace(port, path=str(tmp_path / "dev"))]
+        assert ports.plugged_in() == [replace(port, path=str(tmp_path / "dev"), owner=os.getpid())]
         assert not stale.exists()
         with ports.open_port("abc") as device:
             assert (device.path, device.time_scale) == (str(tmp_path / "dev"), 30)
@@ -196,9 +199,6 @@ def test_each_state_is_seen_and_nothing_is_disturbed(started: dict[str, VirtualB
 
 
 def test_another_program_that_holds_a_port_is_named() -> None:
-    import subprocess
-    import sys
-
     with VirtualBoard() as board:
         hold = (
             "import serial, sys\np = serial.Serial(sys.argv[1], exclusive=True)\nprint('has it', flush=True)\ninput()"
@@ -209,9 +209,24 @@ def test_another_program_that_holds_a_port_is_named() -> None:
             assert other.stdin is not None and other.stdout is not None
             other.stdout.readline()
             (found,) = find_devices([board.port])
+            with pytest.raises(Busy, match=f"Close .* .process {other.pid}. and try again"):
+                SerialTransport(board.path)
             other.stdin.close()
             assert found.state == BUSY
             assert f"(process {other.pid})" in found.detail
+
+
+def test_a_virtual_board_does_not_hold_its_own_port() -> None:
+    start = [sys.executable, "-c", "from midgehost.cli import main; main()", "board", "start", "virtual"]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True) as board:
+        assert board.stdout is not None
+        path = board.stdout.readline().strip()
+        assert holder_of(path) == ""
+        with ports.open_port(path) as device, SerialTransport(device.path) as line:
+            assert line.exec("print(1)") == "1\n"
+            assert [(port.path, port.virtual) for port in ports.plugged_in()] == [(path, "virtual pico")]
+        board.terminate()
+    assert ports.plugged_in() == []
 
 
 def test_what_runs_is_interrupted_on_request_and_started_again(started: dict[str, VirtualBoard]) -> None:

@@ -7,18 +7,22 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from midgehost import ports
+
 _LSOF_TIMEOUT = 3.0  # s
 
 
 def holder_of(path: str, proc: Path = Path("/proc")) -> str:
-    """`Thonny (process 4711)`, or "" when nobody is seen; we are not meant. Other users' processes are not seen."""
+    """`Thonny (process 4711)`, or "" when nobody is seen. Neither we are meant, nor a virtual board's own process;
+    other users' processes are not seen."""
     wanted = os.path.realpath(path)
-    return _by_proc(wanted, proc) if proc.is_dir() else _by_lsof(wanted)
+    innocent = {str(os.getpid()), *(str(port.owner) for port in ports.announced())}
+    return _by_proc(wanted, proc, innocent) if proc.is_dir() else _by_lsof(wanted, innocent)
 
 
-def _by_proc(wanted: str, proc: Path) -> str:
+def _by_proc(wanted: str, proc: Path, innocent: set[str]) -> str:
     for process in sorted(proc.glob("[0-9]*"), key=lambda process: int(process.name), reverse=True):
-        if process.name != str(os.getpid()) and _has_open(process / "fd", wanted):
+        if process.name not in innocent and _has_open(process / "fd", wanted):
             return _title((process / "comm").read_text().strip(), process.name)
     return ""
 
@@ -30,7 +34,7 @@ def _has_open(descriptors: Path, wanted: str) -> bool:
         return False
 
 
-def _by_lsof(wanted: str) -> str:
+def _by_lsof(wanted: str, innocent: set[str]) -> str:
     if shutil.which("lsof") is None:
         return ""
     try:
@@ -43,7 +47,7 @@ def _by_lsof(wanted: str) -> str:
     for line in done.stdout.splitlines():  # p<pid>, then c<command>, then what it has open
         if line.startswith("p"):
             number = line[1:]
-        elif line.startswith("c") and number != str(os.getpid()):
+        elif line.startswith("c") and number not in innocent:
             return _title(line[1:], number)
     return ""
 
