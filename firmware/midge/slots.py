@@ -7,8 +7,9 @@ import machine
 from micropython import const
 
 from midge import update
-from midge.boot import ROOT, Update, fall_back, remove, text, write
 from midge.errors import MidgeError, describe
+from midge.running import ROOT, Update
+from midge.trial import Trial, fall_back, remove, text, write
 
 _SLOTS = ("a", "b")
 _FORMER = const(4)  # keys that are remembered
@@ -94,7 +95,7 @@ def _on_trial(facts, slot, left, ran):
         if not left:
             raise MidgeError("update.not_confirmed", "it was started and started again, and never confirmed itself")
         write("trial", "%s %d run" % (slot, left - 1))
-        return Update(slot, _check(slot, facts)["version"], "trial")
+        return Trial(slot, _check(slot, facts)["version"])
     except Exception as error:
         fall_back(slot, version(slot), describe(error))
         return None
@@ -116,8 +117,8 @@ def _confirmed(slot, manifest, failed):
     if manifest["version"] > _floor():  # confirmed, and then the power went
         write("floor", str(manifest["version"]))
     if failed:
-        return Update(slot, manifest["version"], "fell_back", failed["version"], failed["why"])
-    return Update(slot, manifest["version"], "confirmed")
+        return Update(slot, manifest["version"], failed["version"], failed["why"])
+    return Update(slot, manifest["version"])
 
 
 def _before(facts, active, why):

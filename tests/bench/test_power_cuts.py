@@ -244,7 +244,7 @@ class Fleet:
                     board.unplug()
                     return
 
-        watcher = threading.Thread(target=cable)
+        watcher, why = threading.Thread(target=cable), ""
         began = time.monotonic()
         with SerialTransport(board.path) as line, pytest.MonkeyPatch.context() as patch:
             if fault == "line":
@@ -259,12 +259,12 @@ class Fleet:
                 deploy(line, self.info, payload)
                 ended = "done"
             except MidgeError as error:
-                ended = error.code
+                ended, why = error.code, str(error)
             finally:
                 over.set()
                 watcher.join()
         self.longest = max(self.longest, time.monotonic() - began)
-        assert ended in ("done", "deploy.fell_back", "link.dropped", "board.not_found", "board.timeout"), ended
+        assert ended in ("done", "deploy.fell_back", "link.dropped", "board.not_found", "board.timeout"), why
         return ended
 
     def _check(self, colour: str, healthy: bool, fault: str, ended: str) -> None:

@@ -16,8 +16,8 @@ from midgehost.deploy.probe import BoardInfo
 
 PREFIX = "/midge/base-"
 
-_MODULES = ("boot", "slots")
-_FOLDER_HERE, _NAMES_HERE = '"/midge/base"', "start(None)"  # in firmware/midge/main.py
+_MODULES = ("boot",)
+_FOLDER_HERE, _NAMES_HERE = '"/midge/base"', "choose(None)"  # in firmware/midge/main.py
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Base:
         """The board's /main.py."""
         names = None if self.board is None else [self.board]
         source = main_source().decode()
-        return source.replace(_FOLDER_HERE, f'"{self.folder}"').replace(_NAMES_HERE, f"start({names!r})").encode()
+        return source.replace(_FOLDER_HERE, f'"{self.folder}"').replace(_NAMES_HERE, f"choose({names!r})").encode()
 
     def enter(self) -> str:
         """Code after which `midge` is this base."""

@@ -30,7 +30,7 @@ _IMPORT_TIMEOUT = 30.0
 _SELF_TEST_TIMEOUT = 120.0  # s, a bundle
 _IMPORT_NODE = """
 {enter}
-from midge.boot import watchdog
+from midge.trial import watchdog
 _w=watchdog()
 _feed=_w.feed if _w else None
 {leave}
