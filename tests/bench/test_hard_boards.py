@@ -83,6 +83,22 @@ def test_a_board_gives_its_repl_whatever_it_runs(board: VirtualBoard, program: s
         assert line.exec("print(2 + 2)") == "4\n"
 
 
+def test_what_prints_at_the_prompt_is_ended_by_a_soft_reset(board: VirtualBoard) -> None:
+    """A timer or a thread on hardware; here the line says it, up to the reset."""
+
+    def chatter() -> None:
+        while board.boots[-1] != "soft":
+            board.inject(b"tick > tock\r\n")
+            time.sleep(0.002)
+
+    talker = threading.Thread(target=chatter)
+    talker.start()
+    with SerialTransport(board.path) as line, at_most(ENTER_TIMEOUT):
+        assert line.exec("print(1)") == "1\n"
+    talker.join(1)
+    assert board.boots == ["power", "soft"]
+
+
 def test_a_megabyte_a_second(board: VirtualBoard) -> None:
     with running(board, FLOOD) as line:
         heard, began = 0, time.monotonic()
@@ -202,6 +218,14 @@ def test_a_stopped_host_program_stops_the_board(board: VirtualBoard) -> None:
         while b"\r\nprompt\r\n" not in heard:
             assert time.monotonic() < end, heard
             heard += port.read(100)
+
+
+def test_what_outlives_its_deadline_is_stopped_at_once(board: VirtualBoard) -> None:
+    with SerialTransport(board.path) as line:
+        with pytest.raises(Timeout):
+            line.exec("while 1: pass", timeout=0.3)
+        line._line.begin("looking", 2)
+        line._line.skip_to(b"KeyboardInterrupt")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

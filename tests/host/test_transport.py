@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from midgehost.deploy import transport as transport_module
+from midgehost.deploy.line import open_line
 from midgehost.deploy.transport import CHUNK, SerialTransport
 from midgehost.errors import Busy, Full, HashMismatch, LineDropped, NotFound, RemoteError, Timeout
 from midgehost.virtual.board import VirtualBoard
@@ -94,6 +95,20 @@ def test_late_answers_of_earlier_tries_are_not_taken_for_this_one(board: Virtual
         line._line.begin("asking twice", 5)
         line._line.write(b"\r\x03\r\x01\r\x01\r\x01\x02\r\x03\r\x01")
         assert line.exec("print('mine')") == "mine\n"
+
+
+def test_no_step_outlives_the_whole() -> None:
+    with scripted_line(lambda master: os.write(master, b"x")) as path:
+        line = open_line(path, "it")
+        began = time.monotonic()
+        with pytest.raises(Timeout, match="while sending"), line.within(0.3):
+            while True:
+                line.begin("sending", 5)
+                line.read(1)
+        assert 0.25 < time.monotonic() - began < 1
+        line.begin("stopping", 1, last=True)
+        line.write(b"x")
+        line.close()
 
 
 # --- the port ---------------------------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
+
+_WIDE = 200  # columns, where no terminal says how many there are
 
 
 def command(
@@ -29,11 +32,11 @@ def command(
         return 1
     table = Table(box=None, header_style="bold")
     for title in ("port", "serial number", "board", "chip", "firmware", "node", "state"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for device in found:
         board = device.board or " or ".join(device.maybe) or device.port.product
         state = f"{device.state}: {device.detail}" if device.detail else device.state
         cells = (device.port.path, device.port.serial_number, board, device.chip, device.firmware, device.node, state)
         table.add_row(*(cell or "-" for cell in cells))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
     return 0
