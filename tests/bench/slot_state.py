@@ -34,7 +34,8 @@ def mixed(line: SerialTransport, slot: str) -> list[str]:
     found = [path for path in present if path.startswith(f"{ROOT}/{slot}/")]
     strange = [path for path in found if path not in wanted and path not in marks and not path.endswith("/manifest")]
     strange += [path for path, (length, _) in wanted.items() if present.get(path) != length]
-    return strange + [path for path, (_, sha) in wanted.items() if path in present and line.sha256(path) != sha]
+    digests = Slots(line).digests(path for path in wanted if path in present)
+    return strange + [path for path, digest in digests.items() if digest != wanted[path][1]]
 
 
 def holds(line: SerialTransport, payload: Payload, slot: str) -> bool:

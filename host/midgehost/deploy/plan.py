@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from midgehost.deploy.base import PREFIX
 from midgehost.deploy.slots import BOOKKEEPING, MARKS, ROOT, SLOTS, Slots, model_path
-from midgehost.deploy.transport import Transport
 
 _SPARE_BLOCKS = 10  # a manifest; main.py and the bookkeeping with their twins while replaced; littlefs's own copies
 
@@ -57,21 +56,24 @@ class Plan:
 class _Present:
     """What the board has; it hashes only files of the right size."""
 
-    def __init__(self, transport: Transport, slots: Slots) -> None:
+    def __init__(self, slots: Slots) -> None:
         self.sizes = slots.files()
-        self._transport = transport
+        self._slots = slots
         self._digests: dict[str, str] = {}
 
-    def has(self, path: str, data: bytes) -> bool:
-        if self.sizes.get(path) != len(data):
-            return False
-        if path not in self._digests:
-            self._digests[path] = self._transport.sha256(path)
-        return self._digests[path] == hashlib.sha256(data).hexdigest()
+    def holds(self, files: Mapping[str, bytes]) -> set[str]:
+        """Those of these files that are there, with this content."""
+        likely = [path for path, data in files.items() if self.sizes.get(path) == len(data)]
+        self._digests |= self._slots.digests(path for path in likely if path not in self._digests)
+        return {path for path in likely if self._digests[path] == digest_of(files[path])}
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256, in hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def make_plan(
-    transport: Transport,
     slots: Slots,
     payload: Payload,
     block_bytes: int,
@@ -81,18 +83,20 @@ def make_plan(
     """Compares the payload with what the board has; changes nothing. `base` are the files of the boot code. With
     `renew` the same node goes into the free slot all the same."""
     active = slots.active()
-    present = _Present(transport, slots)
-    same = active and not renew and all(present.has(path, data) for path, data in payload.files(active).items())
-    if active and same:
+    present = _Present(slots)
+    running = payload.files(active) if active else {}
+    there = present.holds(running)
+    if active and not renew and len(there) == len(running):
         plan = Plan(active, active)
     else:
         plan = Plan(active, SLOTS[1] if active == SLOTS[0] else SLOTS[0])
     wanted = {**payload.files(plan.slot), **(base or {})}
+    there |= present.holds(wanted)
     for path, data in wanted.items():
         twin = path.replace(f"{ROOT}/{plan.slot}/", f"{ROOT}/{active}/", 1)
-        if present.has(path, data):
+        if path in there:
             plan.keep.append(path)
-        elif present.has(twin, data):
+        elif twin in there:
             plan.copy[path] = twin
         else:
             plan.send[path] = data

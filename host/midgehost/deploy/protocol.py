@@ -193,7 +193,7 @@ class _Deployment:
         )
 
     def _make_plan(self, renew: bool) -> Plan:
-        plan = make_plan(self._transport, self._slots, self._payload, self._board.block_bytes, self._base.files, renew)
+        plan = make_plan(self._slots, self._payload, self._board.block_bytes, self._base.files, renew)
         _check_space(self._transport, plan)
         return plan
 
@@ -295,10 +295,13 @@ def _check_space(transport: Transport, plan: Plan) -> None:
 
 def _fill_slot(transport: Transport, slots: Slots, plan: Plan, progress: Progress | None) -> None:
     """Copies on the board, then sends; `put` verifies what is sent, copies are verified here."""
+    for folder in sorted({path.rpartition("/")[0] for path in plan.copy}):
+        slots.make_folders(f"{folder}/")
     for target, source in plan.copy.items():
-        slots.make_folders(target)
         slots.copy(source, target)
-        if transport.sha256(target) != transport.sha256(source):
+    digests = slots.digests([*plan.copy, *plan.copy.values()])
+    for target, source in plan.copy.items():
+        if digests[target] != digests[source]:
             raise HashMismatch(target)
     done, total = 0, plan.send_bytes
     for path, data in plan.send.items():

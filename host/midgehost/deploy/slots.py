@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from midgehost.deploy.base import PREFIX, Base
@@ -40,6 +40,8 @@ SLOTS = ("a", "b")
 _MARK = b"# midge:"  # how our main.py begins
 _STATEMENT = f"{ROOT}/keys.new"
 _HOLD_SECONDS = 300  # a held board starts its node again when it has heard nothing for so long
+_BATCH = 16
+_HASH_TIMEOUT = 120.0  # s, for a batch
 _PROMPT_TIMEOUT = 10.0  # s, for a held board to boot to its prompt
 
 # The clock that gives a held board back to its node: main.py's, or a new one after a restart without main.py.
@@ -67,7 +69,7 @@ check=accept_keys=None
 {leave}
 """
 _AGENT = """
-import os
+import os,hashlib,binascii
 def _midge_ls(p):
  for e in os.ilistdir(p):
   q=p+'/'+e[0]
@@ -88,6 +90,16 @@ def _midge_prune(p):
    q=p+'/'+e[0]
    _midge_prune(q)
    if not list(os.ilistdir(q)):os.rmdir(q)
+def _midge_h(paths):
+ m=memoryview(bytearray(1024))
+ for p in paths:
+  h=hashlib.sha256()
+  with open(p,'rb') as f:
+   while 1:
+    n=f.readinto(m)
+    if not n:break
+    h.update(m[:n])
+  print(binascii.hexlify(h.digest()).decode())
 def _midge_mv(a,b):
  try:os.rename(a,b)
  except OSError as e:
@@ -150,6 +162,14 @@ class Slots:
         """The sizes of all files below /midge; empty when there is none."""
         listing = self._run(f"try:_midge_ls({ROOT!r})\nexcept OSError as e:\n if e.errno!=2:raise")
         return {path: int(size) for size, path in (line.split(" ", 1) for line in listing.splitlines())}
+
+    def digests(self, paths: Iterable[str]) -> dict[str, str]:
+        """The SHA-256 of files, as the board computes it. Raises RemoteError (ENOENT)."""
+        found: dict[str, str] = {}
+        for some in batched(paths):
+            self.keep_held()
+            found |= dict(zip(some, self._run(f"_midge_h({some!r})", _HASH_TIMEOUT).split(), strict=True))
+        return found
 
     def text(self, path: str) -> str:
         """A small file's text; empty when it is not there."""
@@ -277,9 +297,10 @@ class Slots:
 
     def send_base(self, base: Base) -> None:
         """Puts the base's files beside the one that boots; never over a whole file."""
-        present = self.files()
+        present = set(self.files())
+        digests = self.digests(path for path in base.files if path in present)
         for path, data in base.files.items():
-            if present.get(path) != len(data) or self._transport.sha256(path) != hashlib.sha256(data).hexdigest():
+            if digests.get(path) != hashlib.sha256(data).hexdigest():
                 self._transport.put(path, data)
 
     def install_base(self, base: Base, force: bool) -> None:
@@ -332,6 +353,13 @@ class Slots:
             self._run(f"_midge_rm({HOLD!r})")  # there still when the board's boot was interrupted
         self._transport.reset()
         self._has_agent = False
+
+
+def batched(paths: Iterable[str]) -> Iterator[list[str]]:
+    """As many as a board hashes in one go."""
+    waiting = list(paths)
+    for at in range(0, len(waiting), _BATCH):
+        yield waiting[at : at + _BATCH]
 
 
 def _raise_refusal(answer: str) -> None:
