@@ -108,7 +108,7 @@ class Line:
         """Throws away what comes during `seconds`, and returns how much that was."""
         end, before = time.monotonic() + seconds, self.received - len(self._buffer)
         while (now := time.monotonic()) < min(end, self._end):
-            if self.inWaiting():
+            if self._waiting():
                 self._fill()
                 self._buffer.clear()
             else:
@@ -129,8 +129,11 @@ class Line:
     def gather(self, seconds: float) -> int:
         """Reads ahead for so long; returns how many bytes wait then."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._fill()
+        while (now := time.monotonic()) < end:
+            if self._waiting():
+                self._fill()
+            else:
+                time.sleep(min(_NAP, end - now))
         return len(self._buffer)
 
     def forget(self) -> None:
@@ -140,8 +143,7 @@ class Line:
     def inWaiting(self) -> int:
         """Bytes that a read returns at once."""
         self._check()
-        with self._device():
-            return len(self._buffer) + self._serial.in_waiting
+        return len(self._buffer) + self._waiting()
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -187,6 +189,10 @@ class Line:
         found = bytes(self._buffer[:size])
         del self._buffer[:size]
         return found
+
+    def _waiting(self) -> int:
+        with self._device():
+            return self._serial.in_waiting
 
     def _fill(self) -> None:
         with self._device():

@@ -20,7 +20,7 @@ _REBOOT = b"soft reboot\r\n"
 _END = b"\x04"  # of a program's output, and of its error's
 
 _PAUSES = (0.0, 0.0005, 0.01)  # s between two Ctrl-C's of many, at most; one of these by chance
-_CHATTER = 0.03  # s in which a board that is left alone says nothing
+_CHATTER = 0.02  # s in which a board that is left alone says nothing
 
 
 class RawRepl(MpremoteTransport):  # type: ignore[misc] - mpremote has no types
