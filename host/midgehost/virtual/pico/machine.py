@@ -77,6 +77,7 @@ class Machine:
         extras = (BootselButton, *_RADIO[self._kind])
         chip: Any = build_rp2040_from_spec(dataclasses.replace(BOARDS["pico"], mcu=Chip, extras=extras))
         self._simulator = Simulator(rp2040=chip)
+        chip.trusts_firmware = bool(_RADIO[self._kind])
         chip.on_break = self._on_break
         chip.on_fault = self._stop
         chip.on_wake = self._end_run
