@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from midgehost.virtual.pico.machine import Machine
     from midgehost.virtual.pins import Pins
 
-TIME_SCALE: Final = 30.0  # a busy emulator is a tenth as fast as a board, and shares its computer
+TIME_SCALE: Final = 15.0  # a busy emulator is a tenth as fast as a board, and shares its computer
 _BANNER: Final = b"raw REPL; CTRL-B to exit\r\n>"
 _ENTER_S: Final = 10.0
 _CHUNK: Final = 3072

@@ -6,9 +6,11 @@ The board's end never blocks: a client that does not read loses output after hal
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import random
+import struct
 import termios
 import time
 import tty
@@ -18,6 +20,7 @@ from midgehost.errors import Busy
 
 _STALL_S = 0.5
 _BACKLOG_BYTES = 4096  # small: what a client has not read yet it must read before it sees Ctrl-C work
+_SETTLE_POLL_S = 0.002
 _BURST_S = 0.02  # what a paced line may send at once
 
 
@@ -93,6 +96,17 @@ class Line:
     def touched(self) -> bool:
         """Whether a client has set the line to 1200 baud, which asks boards for their bootloader."""
         return termios.tcgetattr(self._slave)[4] == termios.B1200
+
+    def settle(self, timeout: float) -> None:
+        """Waits until the client has read what was sent, `timeout` seconds at most: a pty that goes away takes that
+        with it, a computer's USB driver does not."""
+        end = time.monotonic() + timeout
+        while self.plugged and time.monotonic() < end:
+            self.flush()
+            (unread,) = struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)))
+            if not unread and not self._backlog:
+                return
+            time.sleep(_SETTLE_POLL_S)
 
     def unplug(self) -> None:
         """Hangs up on the client and takes the pty away."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _PICO_USB: Final = (0x2E8A, 0x0005)
 _BOOT_S: Final = 60.0  # generous: 0.3 s on an idle machine
+_SETTLE_S: Final = 0.2  # for a client to read the last of a port that goes away
 _PACKET: Final = 64  # bytes that wait for the board; the rest waits in the pty, so that a client feels it
 _OFF_S: Final = 0.5  # how often the loop looks around while the board has no power
 
@@ -226,6 +227,7 @@ class EmulatedBoard:
             self._ready.set()
         else:
             self._ready.clear()
+            self._line.settle(_SETTLE_S)
             self._line.unplug()
 
     def _serve(self) -> None:
