@@ -1,4 +1,4 @@
-"""What every test shares: where the data of the project's shared folder lies."""
+"""What every test shares: where the data of the project's shared folder lies, the board for the device tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 collect_ignore = ["device"]  # runs on boards: tests/bench/test_device.py
 # Operator generators and the detectors' references serve tests/host/codegen too.
 sys.path[:0] = [str(ROOT / "tests" / "host" / "models"), str(ROOT / "tests" / "host")]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which board the device tests run on."""
+    parser.addoption("--port", default="virtual", help="for tests/bench/test_device.py: any port that midge knows")
 
 
 @pytest.fixture(scope="session")

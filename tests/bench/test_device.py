@@ -1,4 +1,4 @@
-"""The device tests on a virtual board."""
+"""The device tests on a virtual board, or on another one with `--port`: /dev/ttyACM0, emulated:pico ..."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from pathlib import Path
 import pytest
 from device_files import device_tests, files_for, run_test
 
-from midgehost.deploy.transport import SerialTransport
-from midgehost.virtual.board import VirtualBoard
+from midgehost import connect
+from midgehost.deploy.transport import Transport
 
 
 @pytest.fixture(scope="module")
-def line() -> Iterator[SerialTransport]:
-    """A board with the device modules and the test files."""
-    with VirtualBoard() as board, SerialTransport(board.path) as line:
-        for path, data in files_for(sorted({path for path, _ in device_tests()}), "x64").items():
-            line.put(path, data)
-        yield line
+def line(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """A board with the device modules and the test files; an emulated one has them when it boots."""
+    port = request.config.getoption("--port")
+    paths = sorted({path for path, _ in device_tests()})
+    emulated = port.startswith("emulated:")
+    options = {"files": files_for(paths, "armv6m"), "pace": None} if emulated else {}
+    with connect(port, **options) as board:
+        if not emulated:
+            for path, data in files_for(paths, board.info.arch).items():
+                board.transport.put(path, data)
+        yield board.transport
 
 
 @pytest.mark.parametrize(("path", "function"), device_tests(), ids=lambda value: getattr(value, "stem", value))
-def test_on_the_virtual_board(line: SerialTransport, path: Path, function: str) -> None:
+def test_on_a_board(line: Transport, path: Path, function: str) -> None:
     line.restart()
     run_test(line, path, function)
