@@ -91,19 +91,21 @@ def _digest(value):
 def _pieces(value):
     kind = type(value)
     if kind is dict:
-        mark = "{"
+        yield "{"
+        mark = ""
         for key in sorted(value):
             yield '%s"%s":' % (mark, key)
             yield from _pieces(value[key])
             mark = ","
-        yield "}" if value else "{}"
+        yield "}"
     elif kind is list:
-        mark = "["
+        yield "["
+        mark = ""
         for item in value:
             yield mark
             yield from _pieces(item)
             mark = ","
-        yield "]" if value else "[]"
+        yield "]"
     elif kind is str:
         yield '"%s"' % value
     elif kind is int:

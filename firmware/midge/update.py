@@ -131,7 +131,7 @@ def _numbers(text):
         found = tuple([int(part) for part in text.split(".")])
     except (ValueError, AttributeError):
         found = ()
-    if ".".join([str(number) for number in found]) != text:
+    if not found or ".".join([str(number) for number in found]) != text:
         raise bad("%s is no firmware version" % text)
     return found
 
@@ -140,14 +140,14 @@ def _numbers(text):
 
 
 def _check_files(folder, files):
-    for path, (length, digest) in files.items():
+    for path, entry in files.items():
         place = _place(folder, path)
         size = size_of(place)
         if size < 0:
             raise MidgeError("update.missing_file", path)
-        elif size != length:
-            raise MidgeError("update.wrong_length", "%s: %d, not %s" % (path, size, length))
-        elif _hash(place) != digest:
+        elif size != entry[0]:
+            raise MidgeError("update.wrong_length", "%s: %d, not %s" % (path, size, entry[0]))
+        elif _hash(place) != entry[1]:
             raise MidgeError("update.wrong_hash", path)
 
 
@@ -189,8 +189,8 @@ def _hash(path):
     buffer = bytearray(512)
     view = memoryview(buffer)
     with open(path, "rb") as f:
-        while True:
-            n = f.readinto(buffer)
-            if not n:
-                return binascii.hexlify(sha.digest()).decode()
+        n = f.readinto(buffer)
+        while n:
             sha.update(view[:n])
+            n = f.readinto(buffer)
+    return binascii.hexlify(sha.digest()).decode()
