@@ -87,7 +87,7 @@ class WrongPassphrase(KeysError):
     code = "keys.wrong_passphrase"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"The passphrase does not open the key {name!r}.", "Try again.")
+        super().__init__(f"The passphrase does not open the key {name!r}.", "Try again; or its file is damaged.")
 
 
 class NoPassphrase(KeysError):
@@ -297,7 +297,7 @@ class KeyStore:
         except InvalidToken:
             raise WrongPassphrase(file.name) from None
         except ValueError:
-            raise DamagedKey(path, "its salt is no base64") from None
+            raise DamagedKey(path, "its salt or its private half is no base64") from None
         try:
             key = SigningKey(file.name, file.serial, file.alg, private)
         except (ValueError, TypeError):
