@@ -24,7 +24,6 @@ def choose(boards):
             return None, timer(machine.Timer.ONE_SHOT, seconds * 1000, machine.reset)
         return select(boards), None
     except KeyboardInterrupt:
-        spare()
         return None, None
     finally:
         leave()

@@ -4,7 +4,7 @@
 import json
 
 import machine
-from micropython import const
+from micropython import const, kbd_intr
 
 from midge import update
 from midge.errors import MidgeError, describe
@@ -88,7 +88,8 @@ def _read_trial():
 
 
 def _on_trial(facts, slot, left, ran):
-    # The Update, or None when it has had its chances.
+    # The Update, or None when it has had its chances. Ctrl-C waits until the trial's `run` can tell it from a failure.
+    kbd_intr(-1)
     try:
         if ran and machine.reset_cause() == getattr(machine, "WDT_RESET", None):
             raise MidgeError("update.watchdog", "it hung, or reset the board")
@@ -97,6 +98,7 @@ def _on_trial(facts, slot, left, ran):
         write("trial", "%s %d run" % (slot, left - 1))
         return Trial(slot, _check(slot, facts)["version"])
     except Exception as error:
+        kbd_intr(3)
         fall_back(slot, version(slot), describe(error))
         return None
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 import machine
-from micropython import const
+from micropython import const, kbd_intr
 
 from midge.errors import MidgeError, describe
 from midge.running import ROOT, Update, leave
@@ -51,10 +51,12 @@ def remove(name):
 
 
 def spare():
-    # A start that a person or the host ended does not count.
+    # A start that a person or the host ended does not count. Ctrl-C often comes in bursts: the rest of one waits.
+    kbd_intr(-1)
     parts = text("trial").split()
     if len(parts) == 3:
         write("trial", "%s %d" % (parts[0], int(parts[1]) + 1))
+    kbd_intr(3)
 
 
 def fall_back(slot, version, why):
@@ -90,16 +92,20 @@ class Trial(Update):
     # `fail` ends it; the node calls that, and `confirm`, as it sees fit.
 
     state = "trial"
+    _reserve = _failure = _wdt = None
 
     def run(self):
         # Returns only when Ctrl-C came: the timer that the prompt needs.
-        self._reserve = bytearray(_RESERVE)
-        self._failure = None
-        self._wdt = watchdog()
-        self._patient(_OPENING_MS)
         try:
-            self._run()
-        except KeyboardInterrupt:
+            try:
+                kbd_intr(3)
+                self._reserve = bytearray(_RESERVE)
+                self._wdt = watchdog()
+                self._patient(_OPENING_MS)
+                self._run()
+            except KeyboardInterrupt:
+                return self._stopped()
+        except KeyboardInterrupt:  # one more, before `spare` could make it wait
             return self._stopped()
         except BaseException as error:
             if self.state != "trial":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from cuts import small_node
 from slot_state import holds, mixed, quick
 
 from conftest import FAN
@@ -177,8 +179,14 @@ def untested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "_self_test", lambda *_: 0)
 
 
+OFTEN = ("crashes at its first window", "does not import", "eats the heap at work", "takes the whole board down",
+         "resets the board", "lacks its sensors")  # fmt: skip
+
+
 @pytest.mark.usefixtures("untested")
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in OFTEN else pytest.mark.soak) for kind in BROKEN]
+)
 def test_a_broken_update_falls_back(kind: str, good: Payload, standing: tuple[VirtualBoard, SerialTransport]) -> None:
     _, line = standing
     break_it, code, what = BROKEN[kind]
@@ -199,7 +207,10 @@ LOOPS = {
 
 
 @pytest.mark.usefixtures("untested")
-def test_every_endless_loop_is_bitten_by_the_watchdog(good: Payload) -> None:
+@pytest.mark.parametrize(
+    "kinds", [("import", "open", "python"), pytest.param(("busy", "deaf"), marks=pytest.mark.soak)]
+)
+def test_every_endless_loop_is_bitten_by_the_watchdog(kinds: tuple[str, ...], good: Payload) -> None:
     """At the same time, each on its own board: the watchdog takes its 8 seconds."""
     outcome: dict[str, tuple[str, float] | Exception] = {}
 
@@ -216,12 +227,12 @@ def test_every_endless_loop_is_bitten_by_the_watchdog(good: Payload) -> None:
         except Exception as error:
             outcome[kind] = error
 
-    threads = [threading.Thread(target=loop, args=(kind,)) for kind in LOOPS]
+    threads = [threading.Thread(target=loop, args=(kind,)) for kind in kinds]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for kind in LOOPS:
+    for kind in kinds:
         found = outcome[kind]
         assert isinstance(found, tuple), f"{kind}: {found!r}"
         assert found[0] == "update.watchdog"
@@ -347,6 +358,23 @@ def test_whoever_stops_the_node_uses_up_nothing(good: Payload) -> None:
         before = len(board.boots)
         line.exec("import time\nfor _ in range(12):time.sleep(1)", timeout=20)
         assert board.boots[before:] == [], "the watchdog bit a person at the prompt"
+
+
+def test_a_burst_of_ctrl_c_uses_up_nothing() -> None:
+    """While the node boots, runs and puts back what it has written down."""
+    chance = random.Random(1)
+    with VirtualBoard() as board, SerialTransport(board.path) as line:
+        info = probe(line)
+        deploy(line, info, small_node("red"))
+        deploy(line, info, small_node("green", confirm_ms=600_000), Terms(confirm=False))
+        for _ in range(15):
+            time.sleep(chance.random() / 5)
+            for _ in range(chance.randint(1, 12)):
+                line.write(b"\x03")
+                time.sleep(chance.random() / 100)
+            assert line.exec("print(open('/midge/trial').read())") == "b 3\n"
+            line.reset()
+        assert status(line)["state"] == "trial"
 
 
 def test_devices_tell_of_it(good: Payload) -> None:
