@@ -14,6 +14,7 @@ from .manifest import bad, first_line, read, size_of
 
 _LARGEST = 9007199254740991  # 2**53 - 1: integers up to here are the same in every JSON reader (RFC 7493, 2.2)
 _KEYS = ["arch", "board", "files", "firmware", "name", "schema", "version"]
+_CHUNK = 512  # bytes of a file that are hashed at once
 _MODELS = "/midge/models/"
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 _ARCHES = (  # by number, in what sys.implementation says of .mpy files
@@ -147,7 +148,7 @@ def _check_files(folder, files):
             raise MidgeError("update.missing_file", path)
         elif size != entry[0]:
             raise MidgeError("update.wrong_length", "%s: %d, not %s" % (path, size, entry[0]))
-        elif _hash(place) != entry[1]:
+        elif _hash(place, size) != entry[1]:
             raise MidgeError("update.wrong_hash", path)
 
 
@@ -183,14 +184,13 @@ def _place(folder, path):
     return folder + "/" + "/".join(parts)
 
 
-def _hash(path):
+def _hash(path, size):
     # In hex. Streamed: a model may be larger than the heap.
     sha = hashlib.sha256()
-    buffer = bytearray(512)
-    view = memoryview(buffer)
+    buffer = bytearray(_CHUNK)
     with open(path, "rb") as f:
-        n = f.readinto(buffer)
-        while n:
-            sha.update(view[:n])
-            n = f.readinto(buffer)
+        for _ in range(size // _CHUNK):
+            f.readinto(buffer)
+            sha.update(buffer)
+        sha.update(f.read(size % _CHUNK))
     return binascii.hexlify(sha.digest()).decode()
