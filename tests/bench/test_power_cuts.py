@@ -99,6 +99,7 @@ class Trial:
             self.new = manifest_of(line, "b").version
         board.cut_power()
         self._flash = board.flash.read_bytes()
+        self._torn = 0
 
     def begin(self, cut: PowerCut) -> None:
         """Gives power, and takes it away in the middle of that write."""
@@ -111,7 +112,7 @@ class Trial:
         end = time.monotonic() + 20
         with SerialTransport(self.board.path) as line:
             node = NodeConnection(line)
-            while self.board.running:
+            while len(self.board.torn) == self._torn:
                 assert time.monotonic() < end, node.last_words
                 try:
                     if node.greet(0.3):
@@ -120,6 +121,7 @@ class Trial:
                             return update
                 except Timeout:
                     pass
+        self._torn = len(self.board.torn)
         return None
 
     def bookkeeping(self) -> dict[str, str | None]:
