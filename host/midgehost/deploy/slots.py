@@ -332,7 +332,10 @@ class Slots:
         self._has_agent = False
         heard, end = b"", time.monotonic() + _PROMPT_TIMEOUT
         while not heard.endswith(b">>> ") and time.monotonic() < end:
-            heard = heard[-64:] + self._transport.read(0.5)
+            said = self._transport.read(0.5)
+            if not said:  # a port that went away with the reset came back without the prompt: ask for another
+                self._transport.write(b"\r")
+            heard = heard[-64:] + said
         self._transport.exec("_midge_held=True")
         self.keep_held()
 
