@@ -21,10 +21,11 @@ def bad(why):
 
 def read(path, trust):
     # The dict of line 1 and the SHA-256 of that line.
-    if not 0 < size_of(path) <= _LIMIT:
+    size = size_of(path)
+    if not 0 < size <= _LIMIT:
         raise bad("%s is missing or too long" % path)
     with open(path, "rb") as f:
-        lines = f.read().split(b"\n", 2)
+        lines = f.read(size).split(b"\n", 2)
     if len(lines) != 3 or lines[2]:
         raise bad("it is not two lines")
     line, mark = lines[0], lines[1]
@@ -46,7 +47,7 @@ def first_line(folder):
     if folder is None or size_of(folder + "/manifest") < 0:
         return None
     with open(folder + "/manifest", "rb") as f:
-        return hashlib.sha256(f.read(_LIMIT).split(b"\n", 1)[0]).digest()
+        return hashlib.sha256(f.readline().rstrip(b"\n")).digest()
 
 
 def size_of(path):
