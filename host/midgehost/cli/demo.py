@@ -80,15 +80,16 @@ def _deploy(console: Any, board: VirtualBoard, node: Path) -> None:
     from midgehost import connect
     from midgehost.cli.progress import transfer
     from midgehost.deploy.node_folder import build_payload
-    from midgehost.deploy.protocol import deploy
+    from midgehost.deploy.protocol import Terms, deploy
 
     with connect(board.path) as line:
         payload = build_payload(node, line.info)
         with transfer(console) as watch:
-            report = deploy(line.transport, line.info, payload, progress=watch.progress, on_step=watch.step)
+            trial = Terms(confirm=False)  # the recording plays already
+            report = deploy(line.transport, line.info, payload, trial, progress=watch.progress, on_step=watch.step)
     console.print(
         f"  {len(report.sent)} files, {report.sent_bytes:,} bytes, each verified by SHA-256; {report.tested} model"
-        f" passed its self-test on the board; slot {report.slot} is active",
+        f" passed its self-test on the board; the node is on trial in slot {report.slot}",
         highlight=False,
     )
 
