@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "keys": "keys",
     "backup": "backup",
     "restore": "restore",
+    "upgrade": "upgrade",
     "monitor": "monitor",
     "devices": "devices",
     "doctor": "doctor",
