@@ -39,8 +39,14 @@ def select(boards):
 
 
 def check(slot, boards):
-    # The manifest of a slot, if the slot is what it says and may run. Raises MidgeError update.*.
-    return _check(slot, update.facts(boards))
+    # The manifest of a slot, if the slot is what it says and may run. Raises MidgeError update.*. What was refused is
+    # no way back either, see _before.
+    try:
+        return _check(slot, update.facts(boards))
+    except MidgeError:
+        if slot != text("active"):
+            remove(slot + "/manifest")
+        raise
 
 
 def _check(slot, facts):
