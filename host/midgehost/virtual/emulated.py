@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TIME_SCALE: Final = 15.0  # a busy emulator is a tenth as fast as a board, and shares its computer
 _BANNER: Final = b"raw REPL; CTRL-B to exit\r\n>"
 _ENTER_S: Final = 10.0
+_TRY_S: Final = 1.0
+_INTERRUPT_S: Final = 0.002  # for Ctrl-C to end a program
 _CHUNK: Final = 3072
 _AGENT: Final = """
 import os,binascii,hashlib
@@ -151,14 +153,30 @@ class EmulatedPico:
 
     def _run(self, code: str, timeout: float | None) -> tuple[str, str]:
         """(output, traceback) of code in the raw REPL (reference/repl of MicroPython's documentation)."""
-        self._send(b"\r\x03\x03\x01")
-        self._until(_BANNER, "entering its raw REPL", _ENTER_S)
-        self._raw = True
+        self._enter()
         self._send(code.encode() + b"\x04")
         self._until(b"OK", "taking code", _ENTER_S + len(code) / 10_000)
         output = self._until(b"\x04", "running code", timeout)
         error = self._until(b"\x04", "running code", timeout)
         return _text(output[:-1]), _text(error[:-1])
+
+    def _enter(self) -> None:
+        """Interrupts what runs, which may still take what comes behind the Ctrl-C for its own input: tries again."""
+        end = self.seconds + _ENTER_S
+        while True:
+            self._send(b"\r\x03\x03")
+            started = self.seconds
+            while self.seconds < started + _INTERRUPT_S:
+                self._step()
+            self._send(b"\x01")
+            try:
+                self._until(_BANNER, "entering its raw REPL", _TRY_S)
+            except Timeout:
+                if self.seconds > end:
+                    raise
+            else:
+                self._raw = True
+                return
 
     def _until(self, ending: bytes, doing: str, timeout: float | None) -> bytes:
         """Lets the board run until it has sent `ending`; everything up to it."""
