@@ -99,9 +99,9 @@ def test_an_adopted_board_takes_signed_updates_only(line: SerialTransport, store
         with pytest.raises(Refused) as older:
             deploy(line, info, small_node("green"), by(store, version=version))
         assert older.value.remote_code == "update.older"
-        assert not Slots(line).exists("/midge/b/manifest")  # nor is it a way back, should what runs be damaged one day
     assert state(line) == "confirmed"
     assert holds(line, node, "a")
+    assert not Slots(line).exists("/midge/b/manifest")  # nor is it a way back, should what runs be damaged one day
 
 
 def test_forged_and_foreign_updates_are_refused_by_the_board(
