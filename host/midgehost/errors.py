@@ -193,18 +193,6 @@ class Timeout(BoardError):
         )
 
 
-class NoConsole(BoardError):
-    """A running program's line cannot be heard there, so no node can be deployed or watched."""
-
-    code = "board.no_console"
-
-    def __init__(self, port: str) -> None:
-        self.port = port
-        super().__init__(
-            f"{port} runs code and models, but its console cannot be listened to yet.", "Use --port virtual for a node."
-        )
-
-
 class WrongArch(BoardError):
     code = "board.wrong_arch"
 

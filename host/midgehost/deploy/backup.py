@@ -218,7 +218,7 @@ def restore(
         _send(transport, backup, work.write, progress)
     slots.release()
     runs = None
-    if ACTIVE in backup.files and transport.listens:
+    if ACTIVE in backup.files:
         say("waiting for the node")
         runs = NodeConnection(transport).greet(greet_timeout) != ""
     written = tuple(path for path in work.write if path in work.differing)

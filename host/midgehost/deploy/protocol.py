@@ -22,7 +22,7 @@ from midgehost.deploy.signing import Credentials, Signer, nobody
 from midgehost.deploy.slots import FLOOR, MODELS, ROOT, TRUST, Refused, Slots
 from midgehost.deploy.transport import Progress, Transport
 from midgehost.deploy.trial import NotStarted, await_verdict, terms
-from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, NoConsole, Rejected, RemoteError, Timeout
+from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, Rejected, RemoteError, Timeout
 from midgehost.keys import signed
 
 GREET_TIMEOUT = 20.0  # s, from the reset to the new node's first record
@@ -98,12 +98,10 @@ def deploy(
 ) -> Report:
     """Puts a node on a board and starts it. `progress` counts the bytes sent, `on_step` names what is done now.
 
-    Raises NoConsole, ForeignMain, NoTrustedKey, Full, HashMismatch, Refused, Rejected (self-test failed, FellBack,
-    NotStarted: the old one runs again), Unconfirmed and what the transport raises. After a LineDropped the same call
-    resumes: what has arrived stays.
+    Raises ForeignMain, NoTrustedKey, Full, HashMismatch, Refused, Rejected (self-test failed, FellBack, NotStarted: the
+    old one runs again), Unconfirmed and what the transport raises. After a LineDropped the same call resumes: what has
+    arrived stays.
     """
-    if not transport.listens:
-        raise NoConsole(transport.name)
     work = _Deployment(transport, board, payload, terms or Terms(), progress, on_step or _say_nothing)
     with resuming(transport):
         work.prepare(force)

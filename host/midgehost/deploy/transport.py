@@ -133,12 +133,11 @@ class Garbled(LinkError):
 class Transport(Protocol):
     """A board that answers. Every method raises LineDropped, Timeout; `name` is the port as the user wrote it.
 
-    `listens` is False where `read` and `write` are not offered: such a board runs code, but no node. Timeouts are the
-    board's seconds, except that of `read`: a slow board (an emulator) takes `time_scale` times as long.
+    Timeouts are the board's seconds, except that of `read`: a slow board (an emulator) takes `time_scale` times as
+    long.
     """
 
     name: str
-    listens: bool
     time_scale: float
 
     def exec(self, code: str, timeout: float | None = 10.0, on_output: Callable[[str], None] | None = None) -> str:
@@ -203,8 +202,6 @@ class SerialTransport:
     resets may come back as another port, and is found again by its USB serial number. `enter_timeout` (s) is for
     reaching the REPL, ENTER_TIMEOUT by default.
     """
-
-    listens = True
 
     def __init__(
         self,

@@ -93,7 +93,6 @@ class EmulatedPico:
     wired as to a virtual board. Timeouts are seconds of the board's clock, which no other load on this computer moves.
     """
 
-    listens = True
     time_scale = TIME_SCALE
 
     def __init__(
