@@ -43,6 +43,7 @@ _HOLD_SECONDS = 300  # a held board starts its node again when it has heard noth
 _BATCH = 16
 _HASH_TIMEOUT = 120.0  # s, for a batch
 _PROMPT_TIMEOUT = 10.0  # s, for a held board to boot to its prompt
+_PROMPT_PATIENCE = 2.0  # s of silence after which it is asked for one
 
 # The clock that gives a held board back to its node: main.py's, or a new one after a restart without main.py.
 _HOLD_CLOCK = """
@@ -332,7 +333,7 @@ class Slots:
         self._has_agent = False
         heard, end = b"", time.monotonic() + _PROMPT_TIMEOUT
         while not heard.endswith(b">>> ") and time.monotonic() < end:
-            said = self._transport.read(0.5)
+            said = self._transport.read(_PROMPT_PATIENCE)
             if not said:  # a port that went away with the reset came back without the prompt: ask for another
                 self._transport.write(b"\r")
             heard = heard[-64:] + said
