@@ -40,14 +40,14 @@ _LIMIT: Final = 65536  # bytes of a key file
 
 
 class NoKey(KeysError):
-    """There is no key of that name or id."""
+    """There is no key of that name or id; an empty one: there is none at all."""
 
     code = "keys.not_found"
 
     def __init__(self, wanted: str, known: list[str]) -> None:
         self.wanted = wanted
         hint = f"Known keys: {', '.join(known)}." if known else "Make one: midge keys new NAME"
-        super().__init__(f"There is no key {wanted!r}.", hint)
+        super().__init__(f"There is no key {wanted!r}." if wanted else "You have no key.", hint)
 
 
 class KeyExists(KeysError):

@@ -57,5 +57,5 @@ def _only_key(keys: list[KeyInfo]) -> str:
     if len(names) > 1:
         raise Ambiguous("the key", names)
     if not names:
-        raise NoKey("to adopt with", [])
+        raise NoKey("", [])
     return names[0]
