@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ sys.path[:0] = [str(ROOT / "tests" / "host" / "models"), str(ROOT / "tests" / "h
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which board the device tests run on."""
     parser.addoption("--port", default="virtual", help="for tests/bench/test_device.py: any port that midge knows")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Virtual boards of other processes are none of ours, and they do not look at ours: a look holds a port."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
 
 
 @pytest.fixture(scope="session")
