@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import random
 import stat
 import time
@@ -232,6 +233,27 @@ def test_what_does_not_belong_here_is_refused_and_the_program_runs_on(
     assert "[host.os]" in capsys.readouterr().err
     with SerialTransport(board.path) as line:
         assert said(line).count("generation 2 2 2") >= 2
+
+
+def test_only_a_file_is_replaced_by_a_backup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Known before any board is spoken to: there is none at that port."""
+    pipe, here = tmp_path / "pipe", tmp_path / "here.img"
+    os.mkfifo(pipe)
+    for place, why in ((pipe, "does not replace"), (tmp_path, "a folder"), (tmp_path / "none" / "x.img", "no such")):
+        assert run(["backup", str(place), "--port", str(tmp_path / "no-board")]) == 2
+        told = capsys.readouterr().err
+        assert why in told and ".part" not in told and "[host.os]" in told
+    assert pipe.is_fifo() and sorted(path.name for path in tmp_path.iterdir()) == ["pipe"]
+    here.write_bytes(b"older")
+    here.chmod(0o644)
+    link, mine = tmp_path / "link.img", tmp_path / "here.img.part"
+    link.symlink_to(here)
+    mine.write_bytes(b"mine")
+    mine.chmod(0o644)
+    content = FileSystem(Origin("x", "rp2", None, "littlefs", 4096, 64), frozenset(), {"/x": b"1"})
+    save(content, link)
+    assert link.is_symlink() and load(here) == content and mine.read_bytes() == b"mine"
+    assert stat.S_IMODE(here.stat().st_mode) == 0o600
 
 
 NODE = {"/midge/active": b"a", "/midge/a/node.json": b"{}", "/main.py": b"# midge: x\n"}

@@ -26,9 +26,10 @@ def command(
     from midgehost import connect
     from midgehost.cli.progress import transfer
     from midgehost.cli.words import counted
-    from midgehost.deploy.backup import read_board, save
+    from midgehost.deploy.backup import read_board, require_place, save
     from midgehost.deploy.protocol import resuming
 
+    require_place(file)  # before a node is stopped for it
     console = Console(quiet=as_json)
     with connect(port) as board:
         with resuming(board.transport):

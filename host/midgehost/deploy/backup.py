@@ -8,8 +8,10 @@ What an adopted board trusts is never changed by it: a backup is not signed, so 
 from __future__ import annotations
 
 import binascii
+import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,16 +233,32 @@ def restore(
     )
 
 
+def require_place(file: Path) -> Path:
+    """Where a backup called `file` is to lie, links followed. Raises OSError for a folder, a device or a pipe, which no
+    backup replaces, and where nothing can be written."""
+    place = file.resolve()
+    if place.exists() and not place.is_file():
+        why = "it is a folder" if place.is_dir() else "it is a device or a pipe, which a backup does not replace"
+        raise OSError(errno.EINVAL, why, str(file))
+    if not place.parent.is_dir():
+        raise OSError(errno.ENOENT, "there is no such folder", str(file.parent))
+    if not os.access(place.parent, os.W_OK):
+        raise OSError(errno.EACCES, "you may not write to this folder", str(file.parent))
+    return place
+
+
 def save(content: FileSystem, file: Path) -> int:
     """Writes the image, readable by its owner only, and reads it back; its bytes. Raises NoRoom, OSError, BadBackup."""
     image = encode(content)
     if decode(image, str(file)) != content:
         raise BadBackup(str(file), "it does not read back as it was written")
-    partial = file.with_name(f"{file.name}.part")
+    place = require_place(file)
+    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)  # new, and mode 0600
+    partial = Path(name)
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as made:
+        with os.fdopen(descriptor, "wb") as made:
             made.write(image)
-        partial.replace(file)
+        partial.replace(place)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
