@@ -10,12 +10,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from emulated import stock_image
 
 import float32
 from midgehost import twin
 from midgehost.deploy.modules import compile_modules
-from midgehost.errors import NotFound
-from midgehost.virtual.emulated import EmulatedPico, find_image
+from midgehost.virtual.emulated import EmulatedPico
 
 CASE = Path(__file__).resolve().parents[1] / "emulated_cases" / "detector_bits.py"
 _ON_BOARD = """
@@ -48,10 +48,7 @@ def expected(kind: str, n: int) -> tuple[np.ndarray, list[int]]:
 
 def check(kind: str, n: int) -> None:
     """The first n samples of the stream on the emulated Pico against the host."""
-    try:
-        find_image("pico")
-    except NotFound as error:
-        pytest.skip(str(error))
+    stock_image()
     modules = compile_modules([f"anomaly.{kind}"], "armv6m")
     files = {f"/case/{path}": data for path, data in modules.items()}
     with EmulatedPico(files=files | {"/case/detector_bits.py": CASE.read_bytes()}) as pico:

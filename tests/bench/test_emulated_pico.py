@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from device_files import device_tests, files_for, run_test
+from emulated import stock_image
 
 from midgehost.boards import board
 from midgehost.codegen.convert import convert
@@ -15,8 +16,7 @@ from midgehost.deploy.modules import compile_modules
 from midgehost.deploy.node_folder import kernel_modules
 from midgehost.deploy.probe import probe
 from midgehost.deploy.runner import ModelOnBoard
-from midgehost.errors import NotFound
-from midgehost.virtual.emulated import EmulatedPico, UnalignedAccess, find_image
+from midgehost.virtual.emulated import EmulatedPico, UnalignedAccess
 
 pytestmark = pytest.mark.emulated
 
@@ -24,10 +24,7 @@ pytestmark = pytest.mark.emulated
 @pytest.fixture(scope="module", autouse=True)
 def image() -> Path:
     """The stock image, or a skip that says where to put one."""
-    try:
-        return find_image("pico")
-    except NotFound as error:
-        pytest.skip(str(error))
+    return stock_image()
 
 
 class _Pico:

@@ -238,6 +238,14 @@ def test_flash_is_kept_in_a_file(tmp_path: Path) -> None:
         pass
 
 
+def test_a_link_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "pico"
+    link.write_text("mine")
+    with pytest.raises(Busy), EmulatedBoard(link=link):
+        pass
+    assert link.read_text() == "mine"
+
+
 # --- time
 
 
@@ -332,3 +340,15 @@ def test_board_start_keeps_one_running(tmp_path: Path) -> None:
     assert not link.is_symlink()
     with EmulatedBoard(flash=tmp_path / "flash.bin") as board, announce(board.port):
         assert mpremote(board.path, "exec", "print('again')") == "again\n"
+
+
+def test_the_device_tests_run_there_with_one_flag() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--port", "emulated:pico"]
+    done = subprocess.run(
+        [*command, str(Path(__file__).with_name("test_device.py")), "-k", "test_drivers and counts"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from device_files import FOLDER, LIB, files_for
+from emulated import stock_image
 
 from midgehost.deploy.modules import compile_modules
-from midgehost.errors import NotFound
-from midgehost.virtual.emulated import EmulatedPico, find_image
+from midgehost.virtual.emulated import EmulatedPico
 from midgehost.virtual.sensors import Mpu6050, Recording
 
 pytestmark = pytest.mark.emulated
@@ -63,10 +63,7 @@ def sensor() -> Loose:
 @pytest.fixture
 def pico(sensor: Loose) -> Iterator[EmulatedPico]:
     """The stock image with the modules that sampling needs, or a skip that says where to put one."""
-    try:
-        find_image("pico")
-    except NotFound as error:
-        pytest.skip(str(error))
+    stock_image()
     modules = compile_modules(["sampling", "drivers", "drivers.mpu6050"], "armv6m")
     files = {f"{LIB}/{path}": data for path, data in modules.items()}
     with EmulatedPico(files=files, sensors=[sensor]) as pico:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from emulated import stock_image
 
 from midgehost.codegen.ir.code import Builder
 from midgehost.codegen.ir.lower_thumb import ThumbLowering
 from midgehost.codegen.mpy import write_module
 from midgehost.deploy.modules import compile_modules
-from midgehost.errors import NotFound
-from midgehost.virtual.emulated import EmulatedPico, find_image
+from midgehost.virtual.emulated import EmulatedPico
 
 pytestmark = pytest.mark.emulated
 
@@ -36,10 +36,7 @@ START = _START % (MODULE, MODULE)
 
 
 def pico(changed: Mapping[str, bytes] | None = None) -> EmulatedPico:
-    try:
-        find_image("pico")
-    except NotFound as error:
-        pytest.skip(str(error))
+    stock_image()
     modules = compile_modules(["anomaly.multiscale", "anomaly.context", "fft"], "armv6m")
     return EmulatedPico(files={f"/lib/{path}": data for path, data in modules.items()} | dict(changed or {}))
 

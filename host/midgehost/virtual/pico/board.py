@@ -148,6 +148,8 @@ class EmulatedBoard:
         """Plugs it in; returns when its port is there."""
         if not self.running:
             try:
+                self._call(self._line.plug)  # says at once where the link is another's
+                self._call(self._line.unplug)
                 self.power_cycle()
             except BaseException:
                 self._end()
