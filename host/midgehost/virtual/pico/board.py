@@ -148,8 +148,7 @@ class EmulatedBoard:
         """Plugs it in; returns when its port is there."""
         if not self.running:
             try:
-                self._call(self._line.plug)  # says at once where the link is another's
-                self._call(self._line.unplug)
+                self._call(self._try_line)
                 self.power_cycle()
             except BaseException:
                 self._end()
@@ -218,6 +217,11 @@ class EmulatedBoard:
             self._end()
 
     # --- the thread
+
+    def _try_line(self) -> None:
+        """Raises Busy before anything boots where the link is another board's."""
+        self._line.plug()
+        self._line.unplug()
 
     def _call(self, action: Callable[[], T]) -> T:
         return self._calls.run(action)
