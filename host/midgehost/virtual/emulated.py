@@ -88,7 +88,28 @@ def require_emulator() -> None:
         raise Missing("rp2040py", "virtual")
 
 
-class EmulatedPico:
+class Emulated:
+    """What both forms of an emulated board show of their machine."""
+
+    _machine: Machine
+
+    @property
+    def peripherals(self) -> Peripherals:
+        """What is wired to the board."""
+        return self._machine.wiring.peripherals
+
+    @property
+    def pins(self) -> Pins:
+        """The board's pins: levels, history, inputs to drive."""
+        return self.peripherals.pins
+
+    @property
+    def seconds(self) -> float:
+        """The board's time: seconds with power."""
+        return self._machine.seconds
+
+
+class EmulatedPico(Emulated):
     """A Transport to an emulated board (`pico`, `pico-w`). `files` lie on its file system when it boots, `sensors` are
     wired as to a virtual board. Timeouts are seconds of the board's clock, which no other load on this computer moves.
     """
@@ -112,7 +133,7 @@ class EmulatedPico:
         self._output = bytearray()
         self._connected = False
         content = new_flash(image or find_image(kind), boards.board(kind).fs_bytes, files or {})
-        self._machine: Machine = Machine(kind, content, None, self._output.extend, self._on_usb)
+        self._machine = Machine(kind, content, None, self._output.extend, self._on_usb)
         for sensor in sensors:
             sensor.attach(self.peripherals)
         self._machine.power_on()
@@ -122,21 +143,6 @@ class EmulatedPico:
     def chip(self) -> Chip:
         """The emulated processor."""
         return self._machine.chip
-
-    @property
-    def peripherals(self) -> Peripherals:
-        """What is wired to the board."""
-        return self._machine.wiring.peripherals
-
-    @property
-    def pins(self) -> Pins:
-        """The board's pins: levels, history, inputs to drive."""
-        return self.peripherals.pins
-
-    @property
-    def seconds(self) -> float:
-        """The board's time."""
-        return self._machine.seconds
 
     # --- running code
 

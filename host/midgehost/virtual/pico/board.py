@@ -22,11 +22,9 @@ from midgehost import boards
 from midgehost.errors import Timeout
 from midgehost.ports import Port
 from midgehost.virtual.calls import Calls
-from midgehost.virtual.emulated import TIME_SCALE, crash, find_image, require_emulator
+from midgehost.virtual.emulated import TIME_SCALE, Emulated, crash, find_image, require_emulator
 from midgehost.virtual.flash_image import FlashImage
 from midgehost.virtual.line import Line
-from midgehost.virtual.peripherals import Peripherals
-from midgehost.virtual.pins import Pins
 from midgehost.virtual.power import PowerCut, Torn
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ _OFF_S: Final = 0.5  # how often the loop looks around while the board has no po
 T = TypeVar("T")
 
 
-class EmulatedBoard:
+class EmulatedBoard(Emulated):
     """One board of a kind (`pico`, `pico-w`) with a stock image (`version`, by default the newest in the cache).
 
     `flash` is a file that keeps all 2 MiB of the flash, the firmware too; a new one gets the image and `files`. None is
@@ -82,7 +80,7 @@ class EmulatedBoard:
         self._file = self.flash.open("r+b", buffering=0)
         content = self._file.read()
         self._line = Line(Path(link), None, 0.0, 0)
-        self._machine: Machine = Machine(kind, content, self._file.fileno(), self._line.send, self._on_usb)
+        self._machine = Machine(kind, content, self._file.fileno(), self._line.send, self._on_usb)
         self._machine.wiring.peripherals.pins.on_drive = lambda pin, level: self._call(
             lambda: self._machine.wiring.drive(pin, level)
         )
@@ -108,16 +106,6 @@ class EmulatedBoard:
         return Port(self.path, number, *_PICO_USB, virtual=f"emulated {self.kind}", time_scale=TIME_SCALE)
 
     @property
-    def peripherals(self) -> Peripherals:
-        """What is wired to the board."""
-        return self._machine.wiring.peripherals
-
-    @property
-    def pins(self) -> Pins:
-        """The board's pins: levels, history, inputs to drive."""
-        return self.peripherals.pins
-
-    @property
     def boots(self) -> list[str]:
         """Why the board booted, oldest first: power, hard, watchdog."""
         return self._machine.boots
@@ -136,11 +124,6 @@ class EmulatedBoard:
     def running(self) -> bool:
         """False while the power is off."""
         return self._machine.powered
-
-    @property
-    def seconds(self) -> float:
-        """The board's time: seconds with power."""
-        return self._machine.seconds
 
     # --- what may happen to it
 
