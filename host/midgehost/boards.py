@@ -123,6 +123,10 @@ class Board(_Table, frozen=True, kw_only=True):
     problem: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def answers(self, machine: str) -> bool:
+        """Whether its stock firmware says that of itself (sys.implementation._machine)."""
+        return any(re.search(pattern, machine) for pattern in self.machine)
+
     def image(self, arch: str | None = None) -> FirmwareImage:
         """The stock image for an arch, by default the first. Raises NotFound."""
         for image in self.firmware:
@@ -166,11 +170,7 @@ def board(name: str) -> Board:
 
 def identify(platform: str, machine: str) -> Board | None:
     """The board that answers so (`sys.platform`, `sys.implementation._machine`); None if that fits none or several."""
-    fitting = [
-        board
-        for board in all_boards().values()
-        if board.platform in ("", platform) and any(re.search(pattern, machine) for pattern in board.machine)
-    ]
+    fitting = [board for board in all_boards().values() if board.platform in ("", platform) and board.answers(machine)]
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -22,7 +22,7 @@ from midgehost.deploy.node_folder import build_payload
 from midgehost.deploy.plan import Payload
 from midgehost.deploy.probe import probe
 from midgehost.deploy.protocol import Report, Terms, deploy
-from midgehost.deploy.slots import Slots
+from midgehost.deploy.slots import Refused, Slots
 from midgehost.deploy.transport import SerialTransport
 from midgehost.deploy.trial import FellBack
 from midgehost.models.bundle import Bundle, Vector
@@ -467,7 +467,7 @@ def test_a_deployment_says_how_it_went(good: Payload) -> None:
         report: Report = deploy(line, probe(line), good, Terms(version=7))
         assert (report.version, report.confirmed, report.signed_by) == (7, True, None)
         assert Slots(line).version_floor() == 7
-        with pytest.raises(protocol.Refused) as refused:
+        with pytest.raises(Refused) as refused:
             deploy(line, probe(line), good, Terms(version=6))
         assert refused.value.remote_code == "update.older"
         assert status(line)["state"] == "confirmed"

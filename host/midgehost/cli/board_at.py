@@ -78,7 +78,7 @@ class Place:
         """What a person should know first: boards with one chip can be told apart by their firmware only."""
         if self.info is None:
             return ()
-        found = boards.identify(self.info.platform, self.info.machine)
+        found = self.info.board
         if found is None or found.name == self.board.name:
             return ()
         return (f"{self.name} runs the firmware of {found.name}, you name it {self.board.name}",)
@@ -107,7 +107,7 @@ def look(port: str | None, name: str | None, usual: str = "") -> Place:
     path, info, error = _ask(port)
     if target is None:
         target = _answered(port, info, error)
-    found = boards.identify(info.platform, info.machine) if info else None
+    found = info.board if info else None
     if info and found and found.chip != target.chip:
         raise WrongBoard(port, info.machine, target.name)
     place = Place(target, port, path, None, info, _seen(path), before)
@@ -163,7 +163,7 @@ def wait(place: Place) -> tuple[str, BoardInfo]:
 
 def require(port: str, info: BoardInfo, target: Board, version: str) -> None:
     """Raises WrongBoard, WrongFirmware unless that is what was written."""
-    found = boards.identify(info.platform, info.machine)
+    found = info.board
     if found is not None and found.chip != target.chip:
         raise WrongBoard(port, info.machine, target.name, "the image is written all the same")
     have, want = tuple(info.version[:3]), firmware_cache.age(version)[0][:3]
@@ -194,7 +194,7 @@ def _answered(port: str, info: BoardInfo | None, error: MidgeError | None) -> Bo
     if info is None:
         why = error.what.rstrip(".") if error else "nothing answers"
         raise NotFound(f"The board at {port} cannot be asked what it is: {why}.", "Name it with --board.")
-    found = boards.identify(info.platform, info.machine)
+    found = info.board
     if found is None:
         raise NotFound(f"No board file describes {info.machine!r} at {port}.", "Name its board with --board.")
     return found

@@ -33,7 +33,6 @@ def command(
     from rich.console import Console
 
     from midgehost import connect
-    from midgehost.boards import identify
     from midgehost.cli.progress import transfer
     from midgehost.deploy.node_folder import build_payload
     from midgehost.deploy.protocol import Terms, deploy, resuming
@@ -58,8 +57,7 @@ def command(
             report = deploy(
                 board.transport, info, payload, terms, force=force, progress=watch.progress, on_step=watch.step
             )
-    fitting = identify(info.platform, info.machine)
-    remember(json.loads(payload.node_json)["name"], fitting.name if fitting else "", ".".join(map(str, info.version)))
+    remember(json.loads(payload.node_json)["name"], info.board.name if info.board else "", info.firmware)
     if as_json:
         print(json.dumps({"port": port, "board": info.title, **asdict(report)}))
         return

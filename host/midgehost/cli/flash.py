@@ -92,7 +92,7 @@ def write(order: Order, said: Console, watch: Watch) -> Written:
     watch.step("waiting for the board")
     port, info = board_at.wait(place)
     board_at.require(port, info, place.board, version)
-    answered = ".".join(map(str, info.version))
+    answered = info.firmware
     return Written(place.board.name, image.name, order.erase, port, answered, info.machine)
 
 

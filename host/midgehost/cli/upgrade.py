@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from midgehost.api import Board as Connected
     from midgehost.cli.progress import Watch
     from midgehost.deploy.fs_image import FileSystem
+    from midgehost.deploy.plan import Payload
     from midgehost.deploy.probe import BoardInfo
     from midgehost.deploy.protocol import Report, Terms
     from midgehost.deploy.upgrade import Node
@@ -134,12 +135,12 @@ class _Work:
                 then = dataclasses.replace(info, arch=(new.arch if new else None) or info.arch)
                 payload = remade(node, then, order.node_dir)
                 todo = decide(node.found, wanted(node, then, payload, order.node_dir, new))
-                done = Done(node.found.node, order.port, _version(info), node.tools, todo.steps)
+                done = Done(node.found.node, order.port, info.firmware, node.tools, todo.steps)
                 if order.check or todo.is_current:
                     Slots(board.transport).release()
                     return done
             if todo.firmware is None:
-                return dataclasses.replace(done, deployed=asdict(self._deploy(board, node)))
+                return dataclasses.replace(done, deployed=asdict(self._deploy(board, node, payload)))
             content, backup = self._back_up(board, node)
         self._said.print(f"all files are kept in {backup}")
         with _way_back(order, info, backup):
@@ -149,29 +150,27 @@ class _Work:
         """Flashes, brings the files back if they are gone, deploys."""
         from midgehost import connect
         from midgehost.cli import flash
-        from midgehost.deploy.upgrade import bring_back
+        from midgehost.deploy.protocol import resuming
+        from midgehost.deploy.upgrade import bring_back, remade
 
         watch = self._watch
         written = flash.write(flash.Order(None, self._order.port, str(image), None, False), self._said, watch)
         with connect(written.port) as board:
             restored = bring_back(board.transport, board.info, content, watch.progress, watch.step)
-            report = self._deploy(board, node)
+            with resuming(board.transport):
+                payload = remade(node, board.info, self._order.node_dir)
+            report = self._deploy(board, node, payload)
         return dataclasses.replace(done, port=written.port, restored=restored, deployed=asdict(report))
 
-    def _deploy(self, board: Connected, node: Node) -> Report:
+    def _deploy(self, board: Connected, node: Node, payload: Payload) -> Report:
         """The signed deployment: it proves the node, even where nothing has changed."""
-        from midgehost.boards import identify
-        from midgehost.deploy.protocol import deploy, resuming
-        from midgehost.deploy.upgrade import remade
+        from midgehost.deploy.protocol import deploy
         from midgehost.tested import remember
 
-        with resuming(board.transport):
-            info = board.info
-            payload = remade(node, info, self._order.node_dir)
+        info = board.info
         progress, step = self._watch.progress, self._watch.step
         report = deploy(board.transport, info, payload, self._terms, progress=progress, on_step=step)
-        fitting = identify(info.platform, info.machine)
-        remember(node.found.node, fitting.name if fitting else "", _version(info))
+        remember(node.found.node, info.board.name if info.board else "", info.firmware)
         return report
 
     def _image(self, info: BoardInfo) -> tuple[Path, Firmware | None]:
@@ -179,7 +178,6 @@ class _Work:
 
         Raises NotFound, BadImage, WrongImage.
         """
-        from midgehost.boards import identify
         from midgehost.cli import flash
         from midgehost.deploy.upgrade_plan import Firmware, Place
         from midgehost.firmware_cache import age
@@ -189,7 +187,7 @@ class _Work:
 
         if self._order.firmware is None:
             return Path(), None
-        board = identify(info.platform, info.machine)
+        board = info.board
         if board is None or board.flash is None:
             which = board.title if board else info.machine
             raise NotFound(f"midge has no firmware for {which}.", "Leave --firmware out.")
@@ -228,8 +226,4 @@ def _way_back(order: Order, info: BoardInfo, backup: Path) -> Generator[None]:
     try:
         yield
     except MidgeError as error:
-        raise Broken(error, backup, order.port, _version(info)) from error
-
-
-def _version(info: BoardInfo) -> str:
-    return ".".join(map(str, info.version))
+        raise Broken(error, backup, order.port, info.firmware) from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from midgehost.deploy.base import Base, make_base
+from midgehost.deploy.base import make_base
 from midgehost.deploy.probe import BoardInfo
+from midgehost.deploy.progress import Step, say_nothing
 from midgehost.deploy.protocol import resuming
-from midgehost.deploy.slots import ROOT, TRUST, Refused, Slots
+from midgehost.deploy.slots import ROOT, TRUST, Slots
 from midgehost.deploy.transport import Transport
 from midgehost.errors import DeployError
 from midgehost.keys import SigningKey, canonical
@@ -59,14 +59,14 @@ def adopt(
     node: str = "",
     *,
     force: bool = False,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Step | None = None,
 ) -> Adoption:
     """Makes the board trust that key for updates of that node (by default the one that is on it).
 
     Raises Adopted, NoNodeName, ForeignMain and what the transport raises; then nothing has changed. Whatever else
     breaks it off, trust.json is what adopts, and it is written last.
     """
-    say = on_step or _say_nothing
+    say = on_step or say_nothing
     slots, base = Slots(transport), make_base(board)
     with resuming(transport):
         slots.check_main(force)
@@ -84,13 +84,9 @@ def adopt(
         slots.install_base(base, force)
         say("trusting the key")
         slots.replace(TRUST, canonical({"keys": [key.trusted()], "node": name, "serial": key.serial}))
-        stranded = active is not None and not _is_good(slots, active, base)
+        stranded = active is not None and not slots.passes(active, base)
     slots.release()
     return Adoption(name, key.id, key.alg, stranded)
-
-
-def _say_nothing(_: str) -> None:
-    """Where nobody watches."""
 
 
 def _name_of(slots: Slots, slot: str | None) -> str:
@@ -99,11 +95,3 @@ def _name_of(slots: Slots, slot: str | None) -> str:
         return str(json.loads(slots.text(f"{ROOT}/{slot}/node.json"))["name"]) if slot else ""
     except (ValueError, KeyError):
         return ""
-
-
-def _is_good(slots: Slots, slot: str, base: Base) -> bool:
-    try:
-        slots.check(slot, base)
-    except Refused:
-        return False
-    return True

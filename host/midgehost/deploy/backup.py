@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import binascii
 import errno
-import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from midgehost.deploy.base import PREFIX
 from midgehost.deploy.connection import NodeConnection
 from midgehost.deploy.fs_image import (
     FAT,
@@ -30,15 +30,14 @@ from midgehost.deploy.fs_image import (
     encode,
     spread,
 )
-from midgehost.deploy.plan import blocks_of
+from midgehost.deploy.plan import blocks_of, digest_of
 from midgehost.deploy.probe import BoardInfo
+from midgehost.deploy.progress import Progress, Step, say_nothing, shifted
 from midgehost.deploy.protocol import GREET_TIMEOUT, resuming
-from midgehost.deploy.slots import ACTIVE, HOLD, MAIN, ROOT, Slots
-from midgehost.deploy.transport import Progress, Transport
+from midgehost.deploy.slots import ACTIVE, FLOOR, HOLD, MAIN, ROOT, TRIAL, TRUST, Slots
+from midgehost.deploy.transport import Transport
 from midgehost.errors import Full, HashMismatch
 
-TRUST, FLOOR, TRIAL = f"{ROOT}/trust.json", f"{ROOT}/floor", f"{ROOT}/trial"
-BASE = f"{ROOT}/base-"  # the folder of the code that verifies
 BOOT = "/boot.py"
 
 _TRANSIENT = frozenset({HOLD, f"{HOLD}.new"})  # of the moment: neither kept nor restored
@@ -158,13 +157,13 @@ def read_board(
     transport: Transport,
     info: BoardInfo,
     progress: Progress | None = None,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Step | None = None,
 ) -> FileSystem:
     """All files of the board, each held against the SHA-256 that the board computes. Holds the node meanwhile.
 
     Raises Damaged and what the transport raises; in every case the node starts again.
     """
-    say = on_step or _say_nothing
+    say = on_step or say_nothing
     with resuming(transport):
         say("holding the node")
         _hold(transport)
@@ -192,7 +191,7 @@ def restore(
     with_trust: bool = False,
     fit: bool = False,
     progress: Progress | None = None,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Step | None = None,
     greet_timeout: float = GREET_TIMEOUT,
 ) -> Restored:
     """Makes the board's files those of the backup: writes what differs, removes what it does not hold.
@@ -201,7 +200,7 @@ def restore(
     Raises ForeignBoard, Protected, NoRoom before anything is changed; Damaged, Full and what the transport raises
     after. What was written stays: the same call again goes on from there.
     """
-    say = on_step or _say_nothing
+    say = on_step or say_nothing
     slots = Slots(transport)
     with resuming(transport):
         say("comparing files")
@@ -272,20 +271,10 @@ def load(file: Path) -> FileSystem:
 
 def digests(transport: Transport) -> dict[str, str]:
     """The SHA-256 of every file on the board, as it computes them. The node should be held."""
-    return {path: transport.sha256(path) for path in sorted(_list(transport).files)}
+    return Slots(transport).digests(sorted(_list(transport).files))
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
-
-
-def _say_nothing(_: str) -> None:
-    """Where nobody watches."""
-
-
-def shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda n, _: progress(done + n, total)
 
 
 def _hold(transport: Transport) -> None:
@@ -353,18 +342,16 @@ def _check_trust(transport: Transport, backup: FileSystem, tree: Tree, with_trus
             why = f"The board {what}: what it has outgrown would come back"
             raise Protected(why, deploy if adopted else "With --with-trust it gets the backup's floor.")
     for path, data in backup.files.items() if adopted and holds_node else ():
-        guards = path == MAIN or path.startswith(BASE)
+        guards = path == MAIN or path.startswith(PREFIX)
         if guards and path in tree.files and not _same(transport, path, data):
             raise Protected(f"The backup has another {path}, which verifies updates on an adopted board", deploy)
 
 
 def _compare(transport: Transport, backup: FileSystem, tree: Tree) -> _Work:
     """What has to be done; the board hashes only files of the right size."""
-    differing: set[str] = set()
-    for path, data in backup.files.items():
-        Slots(transport).keep_held()
-        if tree.files.get(path) != len(data) or not _same(transport, path, data):
-            differing.add(path)
+    likely = [path for path, data in backup.files.items() if tree.files.get(path) == len(data)]
+    there = Slots(transport).digests(likely)
+    differing = {path for path, data in backup.files.items() if there.get(path) != digest_of(data)}
     kept = {path for path in (TRUST, FLOOR) if path in tree.files}
     surplus = set(tree.files) - set(backup.files) - kept
     return _Work(
@@ -377,7 +364,7 @@ def _compare(transport: Transport, backup: FileSystem, tree: Tree) -> _Work:
 
 
 def _same(transport: Transport, path: str, data: bytes | None) -> bool:
-    return data is not None and transport.sha256(path) == hashlib.sha256(data).hexdigest()
+    return data is not None and transport.sha256(path) == digest_of(data)
 
 
 # --- changing ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from midgehost.boards import identify
 from midgehost.deploy.modules import compile_modules, main_source
 from midgehost.deploy.probe import BoardInfo
 
@@ -56,5 +55,6 @@ def make_base(info: BoardInfo) -> Base:
     for path, data in sorted(modules.items()):
         digest.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
     folder = PREFIX + digest.hexdigest()[:8]
-    board = identify(info.platform, info.machine)
-    return Base(folder, {f"{folder}/{path}": data for path, data in modules.items()}, board.name if board else None)
+    return Base(
+        folder, {f"{folder}/{path}": data for path, data in modules.items()}, info.board.name if info.board else None
+    )

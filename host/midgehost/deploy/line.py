@@ -13,14 +13,7 @@ from midgehost.deploy.holders import holder_of
 from midgehost.errors import Busy, LineDropped, NotFound, Timeout
 
 _POLL = 0.05  # s: how late a passed deadline is noticed while the board is silent
-_WRITE_TIMEOUTS = (
-    5.0,
-    2.0,
-    1.0,
-    0.5,
-    0.2,
-    0.1,
-)  # s, for a board that does not read; few, as setting one may cost 50 ms
+_WRITE_TIMEOUTS = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1)  # s, for a board that does not read; setting one may cost 50 ms
 _BUSY_TIMEOUT = 1.0  # s, for another program to let go of the port
 _NAP = 0.002  # s: how exactly a short pause is kept
 _PULSE = 0.1  # s that a reset line is held

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 
+from midgehost.boards import Board, identify
 from midgehost.codegen.mpy import ARCHES
 from midgehost.deploy.transport import Transport
 
@@ -46,8 +48,23 @@ class BoardInfo:
     @property
     def title(self) -> str:
         """For messages: `rp2, MicroPython 1.26.1, armv6m`."""
-        version = ".".join(map(str, self.version))
-        return f"{self.platform}, {self.implementation} {version}, {self.arch or 'bytecode only'}"
+        return f"{self.platform}, {self.implementation} {self.firmware}, {self.arch or 'bytecode only'}"
+
+    @property
+    def firmware(self) -> str:
+        """1.26.1"""
+        return ".".join(map(str, self.version))
+
+    @property
+    def board(self) -> Board | None:
+        """The board file that fits; None where none or several do. Raises BadBoardFile."""
+        return identify(self.platform, self.machine)
+
+
+def set_clock(transport: Transport, now: time.struct_time) -> None:
+    """Gives the board that time (UTC)."""
+    fields = (*now[:3], now.tm_wday, *now[3:6], 0)
+    transport.exec(f"import machine\nmachine.RTC().datetime({fields!r})")
 
 
 def probe(transport: Transport) -> BoardInfo:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from midgehost.deploy.base import Base, make_base
 from midgehost.deploy.connection import CommandError, NodeConnection
 from midgehost.deploy.plan import Payload, Plan, make_plan
 from midgehost.deploy.probe import BoardInfo
+from midgehost.deploy.progress import Progress, Step, say_nothing, shifted
 from midgehost.deploy.signing import Credentials, Signer, nobody
-from midgehost.deploy.slots import FLOOR, MODELS, ROOT, TRUST, Refused, Slots
-from midgehost.deploy.transport import Progress, Transport
+from midgehost.deploy.slots import FLOOR, MODELS, ROOT, TRUST, Slots
+from midgehost.deploy.transport import Transport
 from midgehost.deploy.trial import NotStarted, await_verdict, terms
 from midgehost.errors import Full, HashMismatch, LineDropped, MidgeError, Rejected, RemoteError, Timeout
 from midgehost.keys import signed
@@ -93,7 +94,7 @@ def deploy(
     *,
     force: bool = False,
     progress: Progress | None = None,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Step | None = None,
     greet_timeout: float = GREET_TIMEOUT,
 ) -> Report:
     """Puts a node on a board and starts it. `progress` counts the bytes sent, `on_step` names what is done now.
@@ -102,7 +103,7 @@ def deploy(
     old one runs again), Unconfirmed and what the transport raises. After a LineDropped the same call resumes: what has
     arrived stays.
     """
-    work = _Deployment(transport, board, payload, terms or Terms(), progress, on_step or _say_nothing)
+    work = _Deployment(transport, board, payload, terms or Terms(), progress, on_step or say_nothing)
     with resuming(transport):
         work.prepare(force)
     return work.run(greet_timeout)
@@ -118,7 +119,7 @@ class _Deployment:
         payload: Payload,
         terms: Terms,
         progress: Progress | None,
-        say: Callable[[str], None],
+        say: Step,
     ) -> None:
         self._transport, self._board, self._payload, self._terms = transport, board, payload, terms
         self._progress, self._say = progress, say
@@ -140,7 +141,7 @@ class _Deployment:
         say("comparing files")
         self._plan = self._make_plan(self._terms.renews)
         self._send()
-        if self._plan.is_same and not self._still_proves():
+        if self._plan.is_same and not self._slots.passes(self._plan.slot, self._base):  # adopted after it was deployed
             self._plan = self._make_plan(True)
             self._send()
         self._rotate_keys()
@@ -204,14 +205,6 @@ class _Deployment:
         self._say("sending files")
         _fill_slot(self._transport, self._slots, self._plan, self._progress)
 
-    def _still_proves(self) -> bool:
-        """Whether the board takes its active slot as it is; not when it was adopted after that was deployed."""
-        try:
-            self._slots.check(self._plan.slot, self._base)
-        except Refused:
-            return False
-        return True
-
     def _rotate_keys(self) -> None:
         for statement in self._credentials.statements if self._credentials else ():
             self._slots.accept_keys(self._base, statement)
@@ -252,12 +245,12 @@ class Removed:
     adopted: bool
 
 
-def remove(transport: Transport, on_step: Callable[[str], None] | None = None, *, forget: bool = False) -> Removed:
+def remove(transport: Transport, on_step: Step | None = None, *, forget: bool = False) -> Removed:
     """Takes everything off the board that midge put there, and puts a kept main.py back.
 
     An adopted board keeps its keys and version floor, so that it stays adopted; not with `forget`.
     """
-    say = on_step or _say_nothing
+    say = on_step or say_nothing
     slots = Slots(transport)
     with resuming(transport):
         say("holding the node")
@@ -272,17 +265,6 @@ def remove(transport: Transport, on_step: Callable[[str], None] | None = None, *
             slots.remove([ROOT])
     transport.reset()
     return Removed(len(present) - len(stay), bool(stay))
-
-
-def _say_nothing(_: str) -> None:
-    """Where nobody watches."""
-
-
-def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
-    """The progress of one file within that of all of them."""
-    if progress is None:
-        return None
-    return lambda n, _: progress(done + n, total)
 
 
 def _check_space(transport: Transport, plan: Plan) -> None:
@@ -304,7 +286,7 @@ def _fill_slot(transport: Transport, slots: Slots, plan: Plan, progress: Progres
     done, total = 0, plan.send_bytes
     for path, data in plan.send.items():
         slots.keep_held()
-        transport.put(path, data, _shifted(progress, done, total))
+        transport.put(path, data, shifted(progress, done, total))
         done += len(data)
 
 

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from midgehost.deploy.base import PREFIX, Base
+from midgehost.deploy.probe import set_clock
 from midgehost.deploy.transport import Transport
 from midgehost.errors import DeployError, RemoteError
 
@@ -205,6 +206,14 @@ class Slots:
         answer = self._run(_CHECK.format(enter=base.enter(), leave=base.leave(), call=f"check({slot!r},{names!r})"))
         _raise_refusal(answer)
 
+    def passes(self, slot: str, base: Base) -> bool:
+        """Whether `check` passes."""
+        try:
+            self.check(slot, base)
+        except Refused:
+            return False
+        return True
+
     def accept_keys(self, base: Base, statement: bytes) -> None:
         """Makes an adopted board trust the keys of a statement that a key it trusts has signed. Raises Refused."""
         self._transport.put(_STATEMENT, statement)
@@ -249,9 +258,7 @@ class Slots:
 
     def set_clock(self) -> None:
         """Gives the board this computer's time (UTC)."""
-        now = time.gmtime()
-        fields = (*now[:3], now.tm_wday, *now[3:6], 0)
-        self._run(f"import machine\nmachine.RTC().datetime({fields!r})")
+        set_clock(self._transport, time.gmtime())
 
     def copy(self, source: str, target: str) -> None:
         """Copies a file on the board; the target's folder must be there."""

@@ -20,6 +20,7 @@ from mpremote.transport import TransportError
 
 from midgehost import ports
 from midgehost.deploy.line import Line, open_line
+from midgehost.deploy.progress import Progress
 from midgehost.deploy.repl import RawRepl
 from midgehost.errors import (
     BoardError,
@@ -32,8 +33,6 @@ from midgehost.errors import (
     RemoteError,
     Timeout,
 )
-
-Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
 CHUNK = 3072  # bytes that a put or get moves at once, a multiple of 3 as base64 wants it; halved four times at most
 SMALLEST_CHUNK = 192

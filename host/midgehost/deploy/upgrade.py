@@ -6,10 +6,9 @@ From that come the descriptions that `upgrade_plan` compares, and the payload th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +19,12 @@ from midgehost.deploy.fs_image import FileSystem
 from midgehost.deploy.manifest import FIRMWARE
 from midgehost.deploy.modules import compile_modules, module_names
 from midgehost.deploy.node_folder import build_payload
-from midgehost.deploy.plan import Payload
+from midgehost.deploy.plan import Payload, digest_of
 from midgehost.deploy.probe import BoardInfo
+from midgehost.deploy.progress import Progress, Step
 from midgehost.deploy.protocol import resuming
 from midgehost.deploy.slots import MAIN, MARKS, ROOT, TRIAL, Slots
-from midgehost.deploy.transport import Progress, Transport
+from midgehost.deploy.transport import Transport
 from midgehost.deploy.upgrade_plan import Firmware, Found, Place, Version, Wanted
 from midgehost.errors import BadBundle
 from midgehost.models.bundle import Bundle
@@ -69,7 +69,7 @@ def look(transport: Transport, info: BoardInfo) -> Node:
     if slot is None or not slots.starts_nodes():
         return Node(found)
     node_json = slots.text(f"{ROOT}/{slot}/node.json").encode()
-    modules = _modules(transport, slots, f"{ROOT}/{slot}/lib/")
+    modules = _modules(slots, f"{ROOT}/{slot}/lib/")
     bundles = {_name(path): transport.get(path) for path in slots.models_of(slot) if slots.exists(path)}
     missing = {_name(path): "it is not on the board" for path in slots.models_of(slot) if not slots.exists(path)}
     config = _config(node_json)
@@ -82,7 +82,7 @@ def look(transport: Transport, info: BoardInfo) -> Node:
             schema=None if config is None else config.get("schema"),
             modules=modules,
             bundles=missing | {name: _why_unusable(data) for name, data in bundles.items()},
-            base=_digest(slots.text(MAIN).encode()),
+            base=digest_of(slots.text(MAIN).encode()),
         ),
         node_json=node_json,
         bundles=bundles,
@@ -116,8 +116,8 @@ def wanted(
     config = _config(payload.node_json) or {}
     return Wanted(
         schema=SCHEMA,
-        modules={path: _digest(data) for path, data in payload.lib.items()},
-        base=_digest(make_base(info).main),
+        modules={path: digest_of(data) for path, data in payload.lib.items()},
+        base=digest_of(make_base(info).main),
         oldest=_version(FIRMWARE[0]),
         too_new=_version(FIRMWARE[1]),
         unknown=() if folder else tuple(node.unknown),
@@ -131,7 +131,7 @@ def bring_back(
     info: BoardInfo,
     backup: FileSystem,
     progress: Progress | None = None,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Step | None = None,
 ) -> bool:
     """After new firmware: compares every file, and restores all when one is not what it was; whether it had to."""
     if on_step:
@@ -140,7 +140,7 @@ def bring_back(
         Slots(transport).hold()
         there = digests(transport)
         Slots(transport).release()
-    if {path: there.get(path) for path in backup.files} == {path: _digest(d) for path, d in backup.files.items()}:
+    if {path: there.get(path) for path in backup.files} == {path: digest_of(d) for path, d in backup.files.items()}:
         return False
     disk = dataclasses.replace(backup.origin, machine=info.machine, platform=info.platform, arch=info.arch)
     same_board = dataclasses.replace(backup, origin=disk)
@@ -148,14 +148,10 @@ def bring_back(
     return True
 
 
-def _modules(transport: Transport, slots: Slots, lib: str) -> dict[str, str]:
+def _modules(slots: Slots, lib: str) -> dict[str, str]:
     """{path below lib/: SHA-256}."""
-    found: dict[str, str] = {}
-    for path in sorted(slots.files()):
-        if path.startswith(lib) and not path.endswith(MARKS):
-            slots.keep_held()
-            found[path.removeprefix(lib)] = transport.sha256(path)
-    return found
+    paths = [path for path in sorted(slots.files()) if path.startswith(lib) and not path.endswith(MARKS)]
+    return {path.removeprefix(lib): digest for path, digest in slots.digests(paths).items()}
 
 
 def _config(node_json: bytes) -> dict[str, Any] | None:
@@ -185,10 +181,6 @@ def _tool(bundle: bytes) -> str:
         return str(Bundle.decode(bundle).meta.get("tool", ""))
     except BadBundle:
         return ""
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _version(text: str) -> Version:

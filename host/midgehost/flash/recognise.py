@@ -35,7 +35,7 @@ class Recognised:
         """The image of that board's file that this one is, or None."""
         if board.flash is None or board.flash.format != self.format:
             return None
-        if not any(re.search(pattern, machine) for pattern in board.machine for machine in self.machines):
+        if not any(map(board.answers, self.machines)):
             return None
         return next((image for image in board.firmware if image.family == self.family), None)
 

@@ -48,7 +48,7 @@ def answers(facts: Facts) -> list[Finding]:
 def firmware(facts: Facts) -> list[Finding]:
     """Too old, of another kind, or one that midge was never tested with."""
     info, path = facts.info, facts.found.port.path
-    version = facts.found.firmware or (".".join(map(str, info.version)) if info else "")
+    version = facts.found.firmware or (info.firmware if info else "")
     if info is not None and info.implementation != "micropython":
         do = f"Nodes need MicroPython:\n  {_flash(facts)}"
         return [Finding("firmware", FIX, f"{path} runs {info.implementation} {version}.", do, path)]

@@ -6,14 +6,13 @@ import calendar
 import time
 from dataclasses import dataclass
 
-from midgehost import boards
 from midgehost.boards import Board
 from midgehost.deploy.devices import Found
 from midgehost.deploy.probe import BoardInfo, probe
+from midgehost.deploy.probe import set_clock as give_time
 from midgehost.deploy.transport import SerialTransport
 
 _READ_CLOCK = "import time\nprint(*time.gmtime()[:6])"
-_SET_CLOCK = "import machine\nmachine.RTC().datetime({!r})"
 _ENTER_TIMEOUT = 5.0  # s
 
 
@@ -37,14 +36,14 @@ def facts_of(found: Found, *, set_clock: bool = False) -> Facts:
         info = probe(line)
         now = time.gmtime()
         if set_clock:
-            line.exec(_SET_CLOCK.format((*now[:3], now.tm_wday, *now[3:6], 0)))
+            give_time(line, now)
         there = tuple(int(word) for word in line.exec(_READ_CLOCK).split())
         if not found.idle:
             line.reset()
     return Facts(
         found,
         info,
-        boards.identify(info.platform, info.machine),
+        info.board,
         board_clock=calendar.timegm((*there, 0, 0, 0)),
         host_clock=calendar.timegm(now),
         zone_s=time.localtime().tm_gmtoff,
